@@ -1,0 +1,332 @@
+"""The records handed from stage to stage; each is written to a run's folder as JSON.
+
+Units stand in the names: `_s _w _j _bytes _hz _db`, `_ns` for clock readings. A number that could
+not be had is null with a reason, never 0.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Source = Literal["measured", "emulated", "estimated", "published"]
+Status = Literal["ok", "failed", "unsupported", "missing"]
+Phase = Literal["idle", "load", "warm_up", "latency", "throughput", "cool_down"]
+Stage = Literal["export", "calibrate", "quantize", "compile", "deploy", "verify", "profile"]
+Verdict = Literal["spread", "drift", "throttled", "too_few", "too_short", "not_steady", "host_load"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value handed between stages: immutable, typed, unknown keys refused."""
+
+
+class Figure(Record):
+    """One number of a report, and how it was had.
+
+    `source` says measured on the device, emulated by a simulator of it, estimated by a formula or
+    published by somebody; a null `value` has a `reason` instead.
+    """
+
+    value: float | int | None
+    unit: str
+    source: Source | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None) or (self.value is None) != (
+            self.source is None
+        ):
+            message = f"a figure has a value and a source, or a reason and neither: {self!r}"
+            raise ValueError(message)
+
+
+class Fact(Record):
+    """One line of a datasheet: `source` is where it is printed."""
+
+    name: str
+    value: float | int | str
+    unit: str = ""
+    source: str
+
+
+class Tensor(Record):
+    """One input or output of a model: `shape` is static unless a dimension is a name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    layout: str | None = None
+    value_range: tuple[float, float] | None = None
+
+
+class Target(Record):
+    """One board: everything the stages need to know about it, and nothing but data."""
+
+    name: str
+    board: str
+    transport: str
+    compiler: str
+    profiler: str
+    quantizer: str | None = None
+    instruments: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    opset: int = 18
+    source: Source = "measured"
+    memory_bytes: dict[str, int] = {}
+    compile_options: dict[str, Any] = {}
+    quantize_options: dict[str, Any] = {}
+    run_options: dict[str, Any] = {}
+    device_options: dict[str, Any] = {}
+    facts: tuple[Fact, ...] = ()
+
+
+class Model(Record):
+    """An exported ONNX model, checked; paths are absolute on this host.
+
+    `reference` is an .npz of inputs and of the outputs the source framework gave for them, keys
+    `inputs/<name>` and `outputs/<name>`, samples stacked on axis 0 before the model's own axes.
+    """
+
+    path: str
+    raw_path: str
+    sha256: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    opset: int
+    requested_opset: int
+    exporter: str
+    parameters: int
+    macs: int | None
+    macs_reason: str | None = None
+    quantized: bool = False
+    reference: str
+    reference_source: str
+    max_abs_error: float | None = None
+    notes: tuple[str, ...] = ()
+    tools: dict[str, str] = {}
+    duration_s: float = 0.0
+
+
+class Calibration(Record):
+    """Representative inputs as the model takes them: .npz, one array an input, N samples first."""
+
+    path: str
+    fingerprint: str
+    count: int
+    source: str
+
+
+class Artifact(Record):
+    """What a compiler made of a model for one target and precision."""
+
+    path: str
+    format: str
+    sha256: str
+    size_bytes: int
+    precision: str
+    model_sha256: str
+    quantized_path: str | None = None
+    calibration_fingerprint: str | None = None
+    requested_options: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    tools: dict[str, str] = {}
+    duration_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    log: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Deployment(Record):
+    """An artifact on a device, its hash read back there."""
+
+    path: str
+    artifact_sha256: str
+    device: str
+    transport: str
+    facts: dict[str, Any] = {}
+    deployed_at: str
+
+
+class Plan(Record):
+    """How a measurement is made; durations of None are chosen by whether an instrument is there."""
+
+    idle_s: float | None = None
+    warm_up_min_s: float = 0.2
+    warm_up_max_s: float = 10.0
+    latency_min_s: float = 2.0
+    latency_max_s: float = 10.0
+    latency_min_count: int = 1000
+    latency_count: int | None = None
+    throughput_s: float = 1.0
+    concurrency: tuple[int, ...] | None = None
+    cool_down_s: float | None = None
+    layer_runs: int = 20
+    timeout_s: float = 600.0
+
+
+class Window(Record):
+    """A stretch of a measurement: readings of `clock`, and the inferences finished within."""
+
+    phase: Phase
+    start_ns: int
+    end_ns: int
+    count: int
+    concurrency: int = 1
+    clock: str = "host-monotonic"
+    steady: bool | None = None
+
+
+class Series(Record):
+    """Raw readings kept in the run's .npz: `<key>/t_ns` and `<key>/values`.
+
+    `counter_range` is set for an energy counter: it wraps there.
+    """
+
+    key: str
+    quantity: Literal["latency", "power", "energy", "temperature", "clock", "current", "voltage"]
+    unit: str
+    clock: str
+    instrument: str
+    scope: str
+    count: int
+    counter_range: float | None = None
+    period_s: float | None = None
+
+
+class Layer(Record):
+    """Time of one layer as its runtime names it: mean seconds an inference, in a run of its own."""
+
+    name: str
+    op: str
+    time_s: float
+
+
+class Rung(Record):
+    """One step of the parity ladder, held against the rung that `reference` names.
+
+    Errors are over all reference samples and outputs: `snr_db` is 10 log10(signal / noise power),
+    infinite where equal, so null with `equal` true.
+    """
+
+    name: str
+    reference: str
+    max_abs_error: float | None = None
+    mean_abs_error: float | None = None
+    snr_db: float | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    equal: bool = False
+    broken: bool = False
+    limit: str = ""
+    reason: str | None = None
+
+
+class LayerError(Record):
+    """Signal to noise of one activation, float against quantized; null where equal."""
+
+    layer: str
+    snr_db: float | None
+
+
+class Ladder(Record):
+    """Parity from the source framework to the device; `first_broken` names the rung that fails."""
+
+    rungs: tuple[Rung, ...]
+    samples: int
+    first_broken: str | None = None
+    layers: tuple[LayerError, ...] = ()
+    layers_reason: str | None = None
+
+
+class Accuracy(Record):
+    """A metric over a whole evaluation set, through the artifact and the process kind timed."""
+
+    metric: str
+    value: float | None
+    unit: str
+    count: int
+    source: Source
+    data: str
+    reason: str | None = None
+
+
+class Instability(Record):
+    """A verdict on a measurement and why, with what to do next."""
+
+    verdict: Verdict
+    message: str
+
+
+class Missed(Record):
+    """An instrument or figure that could not be had, and the remedy."""
+
+    what: str
+    reason: str
+    hint: str = ""
+
+
+class Measurement(Record):
+    """What was read off a device; raw series lie in `series_file` beside this record."""
+
+    plan: Plan
+    source: Source
+    windows: tuple[Window, ...]
+    series: tuple[Series, ...]
+    series_file: str
+    options: dict[str, Any] = {}
+    memory_bytes: dict[str, int] = {}
+    memory_reason: str | None = None
+    layers: tuple[Layer, ...] = ()
+    layers_reason: str | None = None
+    accuracy: Accuracy | None = None
+    instability: tuple[Instability, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    facts: dict[str, Any] = {}
+    facts_after: dict[str, Any] = {}
+    tools: dict[str, str] = {}
+    duration_s: float = 0.0
+
+
+class Failure(Record):
+    """Why a row has no measurement."""
+
+    target: str
+    stage: Stage
+    kind: Literal["failed", "input", "missing", "unsupported"]
+    message: str
+    hint: str = ""
+    log: str = ""
+
+
+class Row(Record):
+    """One target and precision of a report: a Measurement or a Failure, and the figures of it."""
+
+    run: str
+    workload: str
+    target: str
+    board: str = ""
+    precision: str
+    status: Status
+    figures: dict[str, Figure] = {}
+    artifact: Artifact | None = None
+    deployment: Deployment | None = None
+    measurement: Measurement | None = None
+    ladder: Ladder | None = None
+    failure: Failure | None = None
+    cached: dict[str, bool] = {}
+    stage_s: dict[str, float] = {}
+
+
+class Report(Record):
+    """All rows of one or several runs; the JSON a user gets, schema in docs/report.schema.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    created_at: str
+    edgedeploy_version: str
+    host: dict[str, Any]
+    runs: tuple[str, ...] = ()
+    model: Model | None = None
+    workload: dict[str, Any] = {}
+    rows: tuple[Row, ...] = ()
+    folder: str | None = None

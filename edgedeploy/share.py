@@ -1,0 +1,27 @@
+"""Where the targets and programs lie: the user's own folders first, then the ones shipped."""
+
+import os
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+
+def share_folders(kind: str) -> list[Path]:
+    """Folders that may hold files of `kind` (`targets`, `compilers`, `profilers/runtime`, …).
+
+    `EDGEDEPLOY_PATH` names folders of the user's own, separated like `PATH`, each laid out like
+    this project: a board or toolchain put there needs no change to the installation.
+    """
+    packaged = _HERE / "_share"
+    shipped = packaged if packaged.is_dir() else _HERE.parent
+    own = [Path(p) for p in os.environ.get("EDGEDEPLOY_PATH", "").split(os.pathsep) if p]
+    return [folder / kind for folder in [*own, shipped] if (folder / kind).is_dir()]
+
+
+def shared_files(kind: str, suffix: str) -> dict[str, Path]:
+    """File stem to path over all folders of `kind`; a user's own file wins over a shipped one."""
+    found: dict[str, Path] = {}
+    for folder in share_folders(kind):
+        for path in sorted(folder.glob(f"*{suffix}")):
+            found.setdefault(path.stem, path)
+    return found
