@@ -4,7 +4,7 @@ Units stand in the names: `_s _w _j _bytes _hz _db`, `_ns` for clock readings. A
 not be had is null with a reason, never 0.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -17,7 +17,14 @@ Stage = Literal["export", "calibrate", "quantize", "compile", "deploy", "verify"
 Verdict = Literal["spread", "drift", "throttled", "too_few", "too_short", "not_steady", "host_load"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class RecordMeta(msgspec.StructMeta):
+    """Tells type checkers what `Record` hands down to its subclasses."""
+
+
+class Record(
+    msgspec.Struct, metaclass=RecordMeta, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A value handed between stages: immutable, typed, unknown keys refused."""
 
 
@@ -46,8 +53,8 @@ class Fact(Record):
 
     name: str
     value: float | int | str
-    unit: str = ""
     source: str
+    unit: str = ""
 
 
 class Tensor(Record):
@@ -98,10 +105,10 @@ class Model(Record):
     exporter: str
     parameters: int
     macs: int | None
-    macs_reason: str | None = None
-    quantized: bool = False
     reference: str
     reference_source: str
+    macs_reason: str | None = None
+    quantized: bool = False
     max_abs_error: float | None = None
     notes: tuple[str, ...] = ()
     tools: dict[str, str] = {}
@@ -144,8 +151,8 @@ class Deployment(Record):
     artifact_sha256: str
     device: str
     transport: str
-    facts: dict[str, Any] = {}
     deployed_at: str
+    facts: dict[str, Any] = {}
 
 
 class Plan(Record):
@@ -180,7 +187,8 @@ class Window(Record):
 class Series(Record):
     """Raw readings kept in the run's .npz: `<key>/t_ns` and `<key>/values`.
 
-    `counter_range` is set for an energy counter: it wraps there.
+    `counter_range` is set for an energy counter: it wraps there. `total` marks the series whose
+    sum stands for the whole device.
     """
 
     key: str
@@ -192,6 +200,7 @@ class Series(Record):
     count: int
     counter_range: float | None = None
     period_s: float | None = None
+    total: bool = False
 
 
 class Layer(Record):
@@ -305,9 +314,9 @@ class Row(Record):
     run: str
     workload: str
     target: str
-    board: str = ""
     precision: str
     status: Status
+    board: str = ""
     figures: dict[str, Figure] = {}
     artifact: Artifact | None = None
     deployment: Deployment | None = None
@@ -321,10 +330,10 @@ class Row(Record):
 class Report(Record):
     """All rows of one or several runs; the JSON a user gets, schema in docs/report.schema.json."""
 
-    schema_version: int = SCHEMA_VERSION
     created_at: str
     edgedeploy_version: str
     host: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
     runs: tuple[str, ...] = ()
     model: Model | None = None
     workload: dict[str, Any] = {}

@@ -86,8 +86,8 @@ class Workload(Record):
     """What is deployed and how it is judged; unknown keys are refused."""
 
     name: str
-    description: str = ""
     model: ModelSpec
+    description: str = ""
     inputs: tuple[InputSpec, ...] = ()
     calibration: DataSpec | None = None
     evaluation: EvaluationSpec | None = None

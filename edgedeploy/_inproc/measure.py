@@ -1,0 +1,359 @@
+"""The one loop that times, for every runtime: warm-up, windows, samples, memory, host facts.
+
+Standard library only, Python 3.8 and later (numpy only to move tensors, as every runtime has it).
+Functions are called by serve.py with the runtime's program and a way to report progress.
+Times are `time.perf_counter_ns` readings of this host.
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import gc
+import os
+import platform
+import statistics
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Emit = Callable[[Dict[str, Any]], None]
+Call = Callable[[], Any]
+clock = time.perf_counter_ns
+
+BLOCK_MIN_S = 0.03
+BLOCK_MIN_COUNT = 5
+STEADY_BLOCKS = 3
+STEADY_WITHIN = 0.05
+GAIN_WORTH_MORE_STREAMS = 1.03
+PROBE_S = 0.25
+
+
+def prepare(
+    program: ModuleType, emit: Emit, artifact: str, options: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Load the artifact, and say what memory it took beyond the empty runtime's."""
+    program.probe()
+    empty = resident_bytes()
+    reset_peak()
+    start = clock()
+    loaded = program.load(artifact=artifact, options=options)
+    load_s = (clock() - start) / 1e9
+    memory: Dict[str, int] = {}
+    peak = peak_bytes()
+    if empty is not None and peak is not None:
+        memory = {"empty_runtime": empty, "load_peak": max(0, peak - empty)}
+    return {"loaded": loaded, "load_s": load_s, "memory_bytes": memory}
+
+
+def infer(program: ModuleType, emit: Emit, inputs: str, outputs: str) -> Dict[str, Any]:
+    """Run every sample of an .npz (arrays of N samples, each with the model's own axes)."""
+    import numpy as np
+
+    with np.load(inputs) as arrays:
+        samples = {name: arrays[name] for name in arrays.files}
+    count = len(next(iter(samples.values())))
+    collected: Dict[str, List[Any]] = {}
+    start = clock()
+    for i in range(count):
+        result = program.run({name: values[i] for name, values in samples.items()})
+        for name, value in result.items():
+            collected.setdefault(name, []).append(np.asarray(value))
+        if i % 64 == 63:
+            emit({"event": "progress", "phase": "infer", "done": i + 1, "total": count})
+    elapsed_s = (clock() - start) / 1e9
+    stacked: Dict[str, Any] = {name: np.stack(values) for name, values in collected.items()}
+    np.savez(outputs, **stacked)
+    return {"count": count, "elapsed_s": elapsed_s}
+
+
+def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) -> Dict[str, Any]:
+    """Idle, warm-up until steady, latency with one in flight, throughput, cool-down."""
+    import numpy as np
+
+    with np.load(inputs) as arrays:
+        sample = {name: arrays[name][0] for name in arrays.files}
+
+    def progress(phase: str) -> None:
+        emit({"event": "progress", "phase": phase})
+
+    facts = {**host_facts(), **program.facts()}
+    windows: List[Dict[str, Any]] = []
+    progress("idle")
+    windows.append(_rest("idle", plan["idle_s"]))
+    call = program.bind(sample)
+    progress("warm_up")
+    windows.append(warm_up(call, plan["warm_up_min_s"], plan["warm_up_max_s"]))
+    reset_peak()
+    progress("latency")
+    before = time.process_time_ns()
+    window, starts, durations = latency(
+        call,
+        plan["latency_min_s"],
+        plan["latency_max_s"],
+        plan["latency_min_count"],
+        plan["latency_count"],
+    )
+    cpu_s = (time.process_time_ns() - before) / 1e9
+    steady_peak = peak_bytes()
+    windows.append(window)
+    emit({"event": "latency", "start_ns": _packed(starts), "duration_ns": _packed(durations)})
+    progress("throughput")
+    windows += throughput(program.bind, call, sample, plan["throughput_s"], plan["concurrency"])
+    progress("cool_down")
+    windows.append(_rest("cool_down", plan["cool_down_s"]))
+    return {
+        "windows": windows,
+        "facts": facts,
+        "facts_after": host_facts(),
+        "cpu_s_per_inference": cpu_s / max(1, window["count"]),
+        "steady_peak_bytes": steady_peak,
+        "device_memory_bytes": program.memory(),
+    }
+
+
+def layers(program: ModuleType, emit: Emit, inputs: str, count: int) -> Dict[str, Any]:
+    """Mean time of each layer, in a run apart from the timed one."""
+    import numpy as np
+
+    with np.load(inputs) as arrays:
+        sample = {name: arrays[name][0] for name in arrays.files}
+    return {"layers": program.layers(sample, count)}
+
+
+def warm_up(call: Call, min_s: float, max_s: float) -> Dict[str, Any]:
+    """Run in blocks until the medians of the last ones agree, or `max_s` is over."""
+    start = clock()
+    medians: List[float] = []
+    count, steady = 0, False
+    while True:
+        block: List[int] = []
+        block_start = clock()
+        while len(block) < BLOCK_MIN_COUNT or clock() - block_start < BLOCK_MIN_S * 1e9:
+            before = clock()
+            call()
+            block.append(clock() - before)
+            if clock() - start > max_s * 1e9:
+                break
+        count += len(block)
+        medians.append(statistics.median(block))
+        elapsed_s = (clock() - start) / 1e9
+        last = medians[-STEADY_BLOCKS:]
+        steady = len(last) == STEADY_BLOCKS and max(last) <= min(last) * (1 + STEADY_WITHIN)
+        if (steady and elapsed_s >= min_s) or elapsed_s >= max_s:
+            break
+    return _window("warm_up", start, clock(), count, steady=steady)
+
+
+def latency(
+    call: Call,
+    min_s: float,
+    max_s: float,
+    min_count: int,
+    count: Optional[int],
+) -> Tuple[Dict[str, Any], "array.array[int]", "array.array[int]"]:
+    """Time single inferences, one in flight: `count` of them, else until time and number do."""
+    starts, durations = array.array("q"), array.array("q")
+    keep_start, keep_duration = starts.append, durations.append
+    min_ns, max_ns = int(min_s * 1e9), int(max_s * 1e9)
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        first = clock()
+        if count is not None:
+            for _ in range(count):
+                before = clock()
+                call()
+                after = clock()
+                keep_start(before)
+                keep_duration(after - before)
+        else:
+            done, elapsed = 0, 0
+            while elapsed < max_ns and (elapsed < min_ns or done < min_count):
+                before = clock()
+                call()
+                after = clock()
+                keep_start(before)
+                keep_duration(after - before)
+                done += 1
+                elapsed = after - first
+        last = clock()
+    finally:
+        if collecting:
+            gc.enable()
+    return _window("latency", first, last, len(durations)), starts, durations
+
+
+def throughput(
+    bind: Callable[[Dict[str, Any]], Call],
+    call: Call,
+    sample: Dict[str, Any],
+    seconds: float,
+    concurrency: Optional[List[int]],
+) -> List[Dict[str, Any]]:
+    """Saturate: try 1, 2, 4, … streams while each doubling pays, then measure the best."""
+    if seconds <= 0:
+        return []
+    calls = [call]
+
+    def rate(streams: int, duration_s: float) -> Tuple[float, Dict[str, Any]]:
+        while len(calls) < streams:
+            calls.append(bind(sample))
+        window = _saturate(calls[:streams], duration_s)
+        return window["count"] / (window["end_ns"] - window["start_ns"]), window
+
+    candidates = concurrency or [1 << i for i in range(6)]
+    best, best_rate = candidates[0], 0.0
+    for streams in candidates:
+        found, _ = rate(streams, min(PROBE_S, seconds))
+        if found <= best_rate * GAIN_WORTH_MORE_STREAMS and concurrency is None:
+            break
+        if found > best_rate:
+            best, best_rate = streams, found
+    return [rate(best, seconds)[1]]
+
+
+def _saturate(calls: List[Call], seconds: float) -> Dict[str, Any]:
+    counts = [0] * len(calls)
+    errors: List[BaseException] = []
+    ready = threading.Barrier(len(calls) + 1)
+    end = [0]
+
+    def work(index: int) -> None:
+        call, done = calls[index], 0
+        try:
+            ready.wait()
+            while clock() < end[0]:
+                call()
+                done += 1
+        except BaseException as err:
+            errors.append(err)
+        counts[index] = done
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    start = clock()
+    end[0] = start + int(seconds * 1e9)
+    ready.wait()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return _window("throughput", start, clock(), sum(counts), concurrency=len(calls))
+
+
+def _rest(phase: str, seconds: float) -> Dict[str, Any]:
+    start = clock()
+    time.sleep(seconds)
+    return _window(phase, start, clock(), 0)
+
+
+def _window(
+    phase: str,
+    start: int,
+    end: int,
+    count: int,
+    *,
+    concurrency: int = 1,
+    steady: Optional[bool] = None,
+) -> Dict[str, Any]:
+    return {
+        "phase": phase,
+        "start_ns": start,
+        "end_ns": end,
+        "count": count,
+        "concurrency": concurrency,
+        "steady": steady,
+    }
+
+
+def _packed(values: "array.array[int]") -> str:
+    """Little-endian int64 as base64: a JSON list of a million numbers would be slow."""
+    if sys.byteorder == "big":
+        values = array.array("q", values)
+        values.byteswap()
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def resident_bytes() -> Optional[int]:
+    """Resident size of this process now; None where the system does not tell."""
+    return _status("VmRSS:")
+
+
+def peak_bytes() -> Optional[int]:
+    """Peak resident size since `reset_peak`; None where the system does not tell."""
+    return _status("VmHWM:")
+
+
+def reset_peak() -> None:
+    """Forget the peak so far (Linux: `5` to clear_refs); elsewhere the peak is null anyway."""
+    if os.path.exists("/proc/self/clear_refs"):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+
+
+def _status(field: str) -> Optional[int]:
+    text = read_text("/proc/self/status")
+    for line in (text or "").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def read_text(path: str) -> Optional[str]:
+    """The stripped text of a small system file, or None where it is absent or unreadable."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip().strip("\0")
+    except OSError:
+        return None
+
+
+def host_facts() -> Dict[str, Any]:
+    """What may explain a timing: CPU, governor, clocks, temperatures, load, affinity, memory."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    policy = "/sys/devices/system/cpu/cpu%d/cpufreq/" % (cpus[0] if cpus else 0)
+    information = read_text("/proc/cpuinfo") or ""
+    fields: Dict[str, str] = {}
+    for line in information.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    frequency = read_text(policy + "scaling_cur_freq")
+    clock_hz = float(frequency) * 1e3 if frequency else None
+    if clock_hz is None and fields.get("cpu MHz"):
+        clock_hz = float(fields["cpu MHz"]) * 1e6
+    memory = read_text("/proc/meminfo") or ""
+    total = next((x.split()[1] for x in memory.splitlines() if x.startswith("MemTotal")), None)
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "board": read_text("/proc/device-tree/model"),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "affinity": cpus,
+        "governor": read_text(policy + "scaling_governor"),
+        "clock_hz": clock_hz,
+        "virtual_machine": "hypervisor" in fields.get("flags", "").split(),
+        "temperatures_c": _temperatures(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "memory_total_bytes": int(total) * 1024 if total else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _temperatures() -> Dict[str, float]:
+    found: Dict[str, float] = {}
+    root = "/sys/class/thermal"
+    zones = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    for zone in zones:
+        value = read_text(os.path.join(root, zone, "temp"))
+        kind = read_text(os.path.join(root, zone, "type")) or zone
+        if zone.startswith("thermal_zone") and value and value.lstrip("-").isdigit():
+            found.setdefault(kind, int(value) / 1000)
+    return found

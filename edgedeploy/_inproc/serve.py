@@ -1,0 +1,161 @@
+"""python serve.py PROGRAM: answer calls of one program's functions, in that program's environment.
+
+Standard library only, Python 3.8 and later; this file and its neighbours are sent to other hosts.
+Requests come as JSON lines on stdin, events and answers leave as JSON lines on a private copy of
+stdout: whatever the program or its vendor's library prints goes to stderr and does no harm. When
+stdin closes, the one who asked is gone, and this process ends whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Emit = Callable[[Dict[str, Any]], None]
+KINDS = {"Missing": "missing", "Unsupported": "unsupported", "BadInput": "input"}
+
+
+def load_module(path: str, name: str) -> ModuleType:
+    """The module in the file `path`, imported without putting its folder on sys.path."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("%s is not a Python file" % path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def failure(err: BaseException) -> Dict[str, Any]:
+    """How an exception crosses the boundary: the class's name says what kind of failure it is."""
+    kind = next((KINDS[c.__name__] for c in type(err).__mro__ if c.__name__ in KINDS), "failed")
+    if isinstance(err, ImportError) and err.name:
+        kind = "missing"
+    kind = getattr(err, "kind", kind)
+    return {
+        "type": type(err).__name__,
+        "kind": kind,
+        "message": str(getattr(err, "message", "") or err) or type(err).__name__,
+        "hint": str(getattr(err, "hint", "")),
+        "traceback": traceback.format_exc(),
+    }
+
+
+def peak_memory_bytes() -> Optional[int]:
+    """The largest resident size of this process so far, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def sha256(program: ModuleType, emit: Emit, path: str) -> Dict[str, Any]:
+    """The hash and size of a file as this host reads it; a folder's is over its sorted files."""
+    digest, size = hashlib.sha256(), 0
+    names = [path]
+    if os.path.isdir(path):
+        names = sorted(os.path.join(at, f) for at, _, files in os.walk(path) for f in files)
+    for name in names:
+        if name != path:
+            relative = os.path.relpath(name, path).replace(os.sep, "/")
+            digest.update(relative.encode() + b"\0" + str(os.path.getsize(name)).encode() + b"\0")
+        with open(name, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+                size += len(block)
+    return {"sha256": digest.hexdigest(), "size_bytes": size}
+
+
+def import_only(program: ModuleType, emit: Emit, modules: "list[str]") -> Dict[str, Any]:
+    """Import what a later call will need, while nobody waits."""
+    for name in modules:
+        importlib.import_module(name)
+    return {}
+
+
+BUILT_IN: Dict[str, Callable[..., Dict[str, Any]]] = {
+    "serve.sha256": sha256,
+    "serve.import_only": import_only,
+}
+
+
+def resolve(program: ModuleType, name: str, emit: Emit) -> Callable[..., Any]:
+    """The function a request names: the program's own, or one of this folder's with its module."""
+    if name in BUILT_IN:
+        return lambda **arguments: BUILT_IN[name](program, emit, **arguments)
+    module_name, _, function = name.rpartition(".")
+    if not module_name:
+        found = getattr(program, function, None)
+        if found is None:
+            raise AttributeError("%s has no function %s" % (program.__file__, function))
+        return found  # type: ignore[no-any-return]
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), module_name + ".py")
+    alias = "edgedeploy_inproc_" + module_name
+    module = sys.modules.get(alias) or load_module(path, alias)
+    return lambda **arguments: getattr(module, function)(program, emit, **arguments)
+
+
+def main() -> None:
+    """Serve until stdin closes."""
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    del sys.path[0]  # this folder: nothing here may shadow a vendor's module
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asked decides, by closing stdin
+    lock = threading.Lock()
+
+    def emit(event: Dict[str, Any]) -> None:
+        with lock:
+            private.write(json.dumps(event) + "\n")
+            private.flush()
+
+    requests: "queue.Queue[Optional[str]]" = queue.Queue()
+    busy = threading.Event()
+
+    def read() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        if busy.is_set():
+            os._exit(3)
+        requests.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    program: Optional[ModuleType] = None
+    while True:
+        line = requests.get()
+        if line is None:
+            break
+        busy.set()
+        try:
+            request = json.loads(line)
+            if program is None:
+                program = load_module(sys.argv[1], "edgedeploy_program")
+            function = resolve(program, request["call"], emit)
+            answer = function(**request.get("arguments", {}))
+            message = {"answer": answer}
+        except (Exception, SystemExit) as err:
+            message = {"error": failure(err)}
+        busy.clear()
+        message["python"] = platform.python_version()
+        message["peak_memory_bytes"] = peak_memory_bytes()
+        emit(message)
+    close = getattr(program, "close", None)
+    if close is not None:
+        close()
+
+
+if __name__ == "__main__":
+    main()
