@@ -68,7 +68,7 @@ def build(
     seen under the final name before it is complete. Raises `StorageError` when it cannot be kept.
     """
     key = digest_of(parts)
-    home = cache_folder() / stage / re.sub(r"[^\w.-]+", "_", subject)[:80]
+    home = _home(stage, subject)
     final = home / key[:32]
     with _writable(home):
         home.mkdir(parents=True, exist_ok=True)
@@ -80,10 +80,7 @@ def build(
         elif final.is_dir():
             found, problem = _read(final)
             if found is not None:
-                event = CacheEvent(
-                    stage=stage, subject=subject, outcome="hit", key=key, why="same inputs"
-                )
-                return Cached(answer=found, folder=str(final), event=event)
+                return _hit(stage, subject, key, final, found)
             outcome, why = "damaged", problem
         if outcome == "miss":
             why = _why_missed(home, parts)
@@ -92,11 +89,21 @@ def build(
         return Cached(answer=answer, folder=str(final), event=event)
 
 
-def lookup(stage: str, subject: str, parts: Mapping[str, str]) -> dict[str, Any] | None:
+def lookup(stage: str, subject: str, parts: Mapping[str, str]) -> Cached | None:
     """The whole entry for `parts` if there is one; never makes anything."""
-    home = cache_folder() / stage / re.sub(r"[^\w.-]+", "_", subject)[:80]
-    final = home / digest_of(parts)[:32]
-    return _read(final)[0] if final.is_dir() else None
+    key = digest_of(parts)
+    final = _home(stage, subject) / key[:32]
+    found = _read(final)[0] if final.is_dir() else None
+    return _hit(stage, subject, key, final, found) if found is not None else None
+
+
+def _home(stage: str, subject: str) -> Path:
+    return cache_folder() / stage / re.sub(r"[^\w.-]+", "_", subject)[:80]
+
+
+def _hit(stage: str, subject: str, key: str, folder: Path, answer: dict[str, Any]) -> Cached:
+    event = CacheEvent(stage=stage, subject=subject, outcome="hit", key=key, why="same inputs")
+    return Cached(answer=answer, folder=str(folder), event=event)
 
 
 def _make(

@@ -125,7 +125,10 @@ class Calibration(Record):
 
 
 class Artifact(Record):
-    """What a compiler made of a model for one target and precision."""
+    """What a compiler made of a model for one target and precision.
+
+    `folder` is set where it is several files: hash and size are then over all of them.
+    """
 
     path: str
     format: str
@@ -133,6 +136,7 @@ class Artifact(Record):
     size_bytes: int
     precision: str
     model_sha256: str
+    folder: str | None = None
     quantized_path: str | None = None
     calibration_fingerprint: str | None = None
     requested_options: dict[str, Any] = {}
@@ -339,3 +343,9 @@ class Report(Record):
     workload: dict[str, Any] = {}
     rows: tuple[Row, ...] = ()
     folder: str | None = None
+
+    def _repr_html_(self) -> str:
+        """The comparison table, for notebooks."""
+        from edgedeploy.report.html import to_notebook
+
+        return to_notebook(self)

@@ -58,9 +58,9 @@ class Worker:
         self.timeout_s = timeout_s
         self.meta: dict[str, Any] = {}
         self._limit = memory_limit_bytes()
-        self._open = contextlib.ExitStack()
-        log = tempfile.TemporaryFile
-        self._log = self._open.enter_context(log(prefix="edgedeploy-log-"))
+        with contextlib.ExitStack() as stack:
+            self._log = stack.enter_context(tempfile.TemporaryFile(prefix="edgedeploy-log-"))
+            self._open = stack.pop_all()
         self._rest = b""
         self._called = ""
         try:

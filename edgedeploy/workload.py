@@ -78,7 +78,6 @@ class ModelSpec(Record):
     weights_prefix: str = ""
     arguments: dict[str, Any] = {}
     exporter: Literal["auto", "dynamo", "torchscript"] = "auto"
-    dynamic_axes: dict[str, dict[int, str]] = {}
     outputs: tuple[str, ...] = ()
 
 

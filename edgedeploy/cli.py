@@ -1,0 +1,472 @@
+"""The command line: verbs are the stages; the only place that prints or exits."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedeploy.errors import EXIT_CODES, EdgeDeployError, GateError, InputError
+from edgedeploy.options import (
+    SOURCES,
+    ExplainCache,
+    Json,
+    NoCache,
+    PlanOptions,
+    TargetNames,
+    WorkloadOptions,
+    expanded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgedeploy.cache import CacheEvent
+    from edgedeploy.compile import Compilers
+    from edgedeploy.export import Exported
+    from edgedeploy.records import Artifact, Ladder, Target
+    from edgedeploy.store import Run
+    from edgedeploy.workload import Workload
+
+app = typer.Typer(
+    name="edgedeploy",
+    help="Deploy models to edge hardware; measure latency, power, memory and accuracy.",
+    epilog="Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + ".",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help=SOURCES)]
+RunNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids, folders, or last.")
+]
+
+
+@app.command()
+@expanded
+def deploy(
+    *,
+    options: WorkloadOptions,
+    plan: PlanOptions,
+    workload: Annotated[str | None, typer.Argument(metavar="WORKLOAD", help=SOURCES)] = None,
+    target: TargetNames = "host",
+    no_cache: NoCache = False,
+    explain_cache: ExplainCache = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Go on with a run: its id, or last.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Export, compile, deploy, measure and report a workload on targets."""
+    if (workload is None) == (resume is None):
+        msg = "deploy takes a workload or --resume, one of the two"
+        raise InputError(msg, hint="For example: edgedeploy deploy digits --target host")
+    if resume:
+        from edgedeploy.store import open_run
+
+        run = open_run(resume)
+    else:
+        run = _new_run(
+            options.workload(str(workload)), target, options, plan, use_cache=not no_cache
+        )
+    _measure(run, json=json, explain_cache=explain_cache)
+
+
+@app.command()
+@expanded
+def bench(
+    *,
+    options: WorkloadOptions,
+    plan: PlanOptions,
+    workload: WorkloadName,
+    target: TargetNames = "host",
+    json: Json = False,
+) -> None:
+    """Measure again, on the artifacts already compiled and without the parity ladder."""
+    run = _new_run(options.workload(workload), target, options, plan, with_ladder=False)
+    _measure(run, json=json, explain_cache=False)
+
+
+@app.command()
+@expanded
+def export(
+    *,
+    options: WorkloadOptions,
+    workload: WorkloadName,
+    opset: Annotated[int, typer.Option(min=1, help="The operator set asked for.")] = 18,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy it here.")] = None,
+    no_cache: NoCache = False,
+    explain_cache: ExplainCache = False,
+    json: Json = False,
+) -> None:
+    """Export a workload's model to checked, static, simplified ONNX."""
+    from edgedeploy.export import export as export_stage
+    from edgedeploy.show import model_lines, progress_bar
+
+    with progress_bar() as progress:
+        made, cached = export_stage(
+            options.workload(workload),
+            opset,
+            use_cache=not no_cache,
+            progress=lambda stage: progress(workload, stage, 0.0),
+        )
+    _explain([cached.event], explain_cache)
+    if output:
+        _copy(Path(made.model.path), output)
+    _answer(made.model, json, lambda: model_lines(made.model))
+
+
+@app.command(name="compile")
+@expanded
+def compile_verb(
+    *,
+    options: WorkloadOptions,
+    workload: WorkloadName,
+    target: TargetNames = "host",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy them here.")] = None,
+    no_cache: NoCache = False,
+    explain_cache: ExplainCache = False,
+    json: Json = False,
+) -> None:
+    """Export and compile a workload's model for targets, without running it."""
+    from edgedeploy.compile import Compilers
+    from edgedeploy.show import artifact_lines, progress_bar
+    from edgedeploy.target import load_targets
+
+    made = options.workload(workload)
+    events: list[CacheEvent] = []
+    artifacts: list[Artifact] = []
+    with progress_bar() as progress, Compilers() as compilers:
+        for found in load_targets(target):
+            progress(found.name, "export", 0.0)
+            exported = _exported(made, found, events, use_cache=not no_cache)
+            artifacts += _artifacts(
+                exported,
+                found,
+                made,
+                options,
+                compilers=compilers,
+                events=events,
+                use_cache=not no_cache,
+            )
+    _explain(events, explain_cache)
+    if output:
+        for artifact in artifacts:
+            _copy(Path(artifact.folder or artifact.path), output)
+    _answer(artifacts, json, lambda: artifact_lines(artifacts))
+
+
+@app.command()
+@expanded
+def verify(
+    *,
+    options: WorkloadOptions,
+    workload: WorkloadName,
+    target: TargetNames = "host",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 5 where a rung breaks.")
+    ] = False,
+    no_cache: NoCache = False,
+    explain_cache: ExplainCache = False,
+    json: Json = False,
+) -> None:
+    """Climb the parity ladder: source, ONNX, simplified, quantized, deployed."""
+    from edgedeploy.compile import Compilers
+    from edgedeploy.deployment import deployed
+    from edgedeploy.show import ladder_lines, progress_bar
+    from edgedeploy.target import load_targets
+    from edgedeploy.verify import verify as verify_stage
+
+    made = options.workload(workload)
+    events: list[CacheEvent] = []
+    ladders: dict[str, Ladder] = {}
+    with progress_bar() as progress, Compilers() as compilers:
+        for found in load_targets(target):
+            progress(found.name, "export", 0.0)
+            exported = _exported(made, found, events, use_cache=not no_cache)
+            for artifact in _artifacts(
+                exported,
+                found,
+                made,
+                options,
+                compilers=compilers,
+                events=events,
+                use_cache=not no_cache,
+            ):
+                progress(f"{found.name} {artifact.precision}", "verify", 0.0)
+                with deployed(artifact, found, made) as session:
+                    ladder, cached = verify_stage(
+                        exported.model,
+                        artifact,
+                        found,
+                        session,
+                        compilers,
+                        use_cache=not no_cache,
+                    )
+                events.append(cached.event)
+                ladders[f"{found.name} {artifact.precision}"] = ladder
+    _explain(events, explain_cache)
+    _answer(ladders, json, lambda: ladder_lines(ladders))
+    broken = {name: ladder.first_broken for name, ladder in ladders.items() if ladder.first_broken}
+    if strict and broken:
+        msg = "; ".join(f"{name} breaks at rung {rung}" for name, rung in broken.items())
+        raise GateError(msg, hint="The rung's limit and errors are in the table.")
+
+
+@app.command()
+def report(
+    *,
+    runs: RunNames = None,
+    all_runs: Annotated[bool, typer.Option("--all", help="All rows of all runs.")] = False,
+    workload: Annotated[
+        str | None, typer.Option("--workload", help="With --all: of one workload.")
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="table, html, json, csv, markdown or latex."),
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here.")] = None,
+    json: Json = False,
+) -> None:
+    """Show or write the report of one run, of several, or of all."""
+    from edgedeploy.index import all_rows
+    from edgedeploy.report.collect import merged_report, report_of
+    from edgedeploy.report.files import render
+    from edgedeploy.show import report_table
+    from edgedeploy.store import open_run
+
+    one: Run | None = None
+    if all_runs:
+        found = merged_report(all_rows(workload=workload))
+    else:
+        opened = [open_run(name) for name in runs or ["last"]]
+        one = opened[0] if len(opened) == 1 else None
+        reports = [report_of(run) for run in opened]
+        rows = [row for each in reports for row in each.rows]
+        found = reports[0] if one else merged_report(rows)
+    if json:
+        form = "json"
+    if form == "table" and output is None:
+        report_table(found)
+        return
+    text = render(found, "html" if form == "table" else form, one)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    output.write_text(text, encoding="utf-8")
+    _say(f"written: {output}")
+
+
+@app.command()
+def compare(
+    baseline: Annotated[str, typer.Argument(help="A run, or several with commas.")],
+    candidate: Annotated[str, typer.Argument(help="A run, or several with commas.")],
+    fail_if: Annotated[
+        str | None,
+        typer.Option("--fail-if", help="A gate: slower, slower:5%, accuracy:1%, with commas."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare two runs or two sets of runs: faster, slower, same, or not comparable and why."""
+    from edgedeploy.comparison import compare as compare_rows
+    from edgedeploy.gate import gate, parse_conditions
+    from edgedeploy.report.collect import measured_rows
+    from edgedeploy.show import comparison_table
+
+    if fail_if:
+        parse_conditions(fail_if)
+    found = compare_rows(measured_rows(baseline.split(",")), measured_rows(candidate.split(",")))
+    _answer(found, json, lambda: comparison_table(found))
+    if fail_if:
+        gate(found, fail_if)
+
+
+@app.command()
+def targets(json: Json = False) -> None:
+    """List the targets known."""
+    from edgedeploy.show import target_table
+    from edgedeploy.target import load_target, target_files
+
+    found = [load_target(name) for name in sorted(target_files())]
+    _answer(found, json, lambda: target_table(found))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say of every target, toolchain and instrument whether it is there, and the remedy."""
+    from edgedeploy.doctor import examine
+    from edgedeploy.show import diagnosis_table, progress_bar
+
+    with progress_bar() as progress:
+        progress("doctor", "probing", 0.0)
+        found = examine()
+    _answer(found, json, lambda: diagnosis_table(found))
+
+
+def main() -> None:
+    """Run the command line; every failure a user can cause ends here as a message and a code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except EdgeDeployError as err:
+        _complain(err)
+        sys.exit(err.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted: finished rows are kept; `edgedeploy deploy --resume last` goes on")
+        sys.exit(130)
+    except typer.Exit as err:
+        sys.exit(err.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as err:
+        from edgedeploy.cache import storage_error
+
+        _complain(storage_error(err, Path()))
+        sys.exit(1)
+    except Exception as err:
+        show = getattr(err, "show", None)  # a usage error of the command line's own library
+        if show is None:
+            raise
+        show()
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _new_run(
+    workload: "Workload",
+    target: str,
+    options: WorkloadOptions,
+    plan: PlanOptions,
+    *,
+    use_cache: bool = True,
+    with_ladder: bool = True,
+) -> "Run":
+    from edgedeploy import __version__
+    from edgedeploy._inproc.measure import host_facts
+    from edgedeploy.store import Job, create_run
+    from edgedeploy.target import load_targets
+
+    job = Job(
+        workload=workload,
+        targets=tuple(load_targets(target)),
+        precisions=options.precisions(),
+        plan=plan.plan(),
+        use_cache=use_cache,
+        with_ladder=with_ladder,
+        host=host_facts(),
+    )
+    return create_run(job, __version__)
+
+
+def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:
+    from edgedeploy.pipeline import Hooks, Pipeline, exit_code
+    from edgedeploy.report.collect import report_of
+    from edgedeploy.report.files import write_report
+    from edgedeploy.show import progress_bar, report_table
+
+    with progress_bar() as progress:
+        pipeline = Pipeline(run, Hooks(progress=progress))
+        try:
+            pipeline.execute()
+        except InputError:
+            run.discard_if_empty()
+            raise
+        found = report_of(run)
+        progress(run.id, "report", 0.0)
+        page = write_report(found, run)
+    _explain(pipeline.events, explain_cache)
+    if json:
+        from edgedeploy.report.json_file import to_json
+
+        sys.stdout.write(to_json(found).decode())
+    else:
+        report_table(found)
+        sys.stdout.write(f"\nHTML report: {page}\n")
+    raise typer.Exit(exit_code(found.rows))
+
+
+def _exported(
+    workload: "Workload", target: "Target", events: "list[CacheEvent]", *, use_cache: bool
+) -> "Exported":
+    from edgedeploy.export import export as export_stage
+
+    made, cached = export_stage(workload, target.opset, use_cache=use_cache)
+    events.append(cached.event)
+    return made
+
+
+def _artifacts(
+    exported: "Exported",
+    target: "Target",
+    workload: "Workload",
+    options: WorkloadOptions,
+    *,
+    compilers: "Compilers",
+    events: "list[CacheEvent]",
+    use_cache: bool,
+) -> "list[Artifact]":
+    from edgedeploy.calibrate import calibrate
+    from edgedeploy.compile import compile_model, precisions_of
+
+    found = []
+    for precision in precisions_of(target, exported.model, options.precisions()):
+        artifact, cached = compile_model(
+            exported.model,
+            target,
+            precision,
+            workload,
+            compilers=compilers,
+            calibration=lambda: calibrate(workload, exported.inputs, use_cache=use_cache)[0],
+            use_cache=use_cache,
+        )
+        events += [each.event for each in cached]
+        found.append(artifact)
+    return found
+
+
+def _copy(source: Path, folder: Path) -> None:
+    import shutil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, folder)
+    _say(f"copied to {folder}")
+
+
+def _answer(record: object, json: bool, show: "Callable[[], None]") -> None:
+    if not json:
+        show()
+        return
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
+
+
+def _explain(events: "Sequence[CacheEvent]", asked: bool) -> None:
+    for event in events:
+        if asked or event.outcome == "damaged":
+            _say(f"cache: {event.stage} of {event.subject}: {event.outcome}: {event.why}")
+
+
+def _complain(err: EdgeDeployError) -> None:
+    if err.log:
+        _say(f"log:\n{err.log}\n")
+    _say(f"error: {err.message}")
+    if err.hint:
+        _say(f"  do: {err.hint}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""Model + Target -> Artifact: quantize where the target's quantizer does, compile; both cached."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgedeploy.cache import Cached, build
+from edgedeploy.digest import file_sha256
+from edgedeploy.errors import InputError, UnsupportedError, WorkerError
+from edgedeploy.interpreter import Interpreter, choose
+from edgedeploy.records import Artifact, Calibration, Model, Target
+from edgedeploy.target import compiler_program
+from edgedeploy.worker import SERVE, Worker
+from edgedeploy.workload import Workload
+
+QUANTIZED = "int8"
+LOG_BYTES = 4000
+
+
+class Compilers:
+    """Compiler programs being served, started early and kept for the next call; a context."""
+
+    def __init__(self, *, timeout_s: float = 600.0) -> None:
+        self._timeout_s = timeout_s
+        self._workers: dict[Path, Worker] = {}
+        self._waiting: set[Path] = set()
+        self._interpreters: dict[Path, Interpreter] = {}
+
+    def __enter__(self) -> "Compilers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.close(grace_s=0.5)
+
+    def interpreter(self, program: Path) -> Interpreter:
+        """The interpreter of a program, chosen once."""
+        if program not in self._interpreters:
+            self._interpreters[program] = choose(program)
+        return self._interpreters[program]
+
+    def warm(self, program: Path) -> None:
+        """Start a program and let it import its toolchain while something else goes on."""
+        if program not in self._workers:
+            command = [self.interpreter(program).path, str(SERVE), str(program)]
+            worker = Worker(program.stem, command, timeout_s=self._timeout_s)
+            self._workers[program] = worker
+            worker.start("probe")
+            self._waiting.add(program)
+
+    def call(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
+        """Call a function of a program; a worker that broke is started anew next time."""
+        self.warm(program)
+        worker = self._workers[program]
+        try:
+            if program in self._waiting:
+                self._waiting.discard(program)
+                worker.finish()
+            answer = worker.call(function, **arguments)
+        except WorkerError:
+            self._workers.pop(program).close(grace_s=0.0)
+            raise
+        return answer | {"log": worker.log(), "worker": worker.meta}
+
+
+def precisions_of(target: Target, model: Model, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The precisions to deploy in; an already quantized model has only its own."""
+    if asked is None:
+        return (QUANTIZED,) if model.quantized else target.precisions
+    return asked
+
+
+def compile_model(
+    model: Model,
+    target: Target,
+    precision: str,
+    workload: Workload,
+    *,
+    compilers: Compilers,
+    calibration: Callable[[], Calibration],
+    use_cache: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Artifact, list[Cached]]:
+    """The artifact of a model for a target in one precision.
+
+    `calibration` is asked only where int8 needs data. Raises `UnsupportedError` for a precision
+    the target or the model does not have, `MissingError` for an absent toolchain, `WorkerError`
+    for a compiler that failed.
+    """
+    if precision not in target.precisions:
+        msg = f"target {target.name} has no precision {precision!r}"
+        raise UnsupportedError(msg, hint=f"It has: {', '.join(target.precisions)}.")
+    if model.quantized and precision != QUANTIZED:
+        msg = f"the model is already quantized: {precision} cannot be had from it"
+        raise UnsupportedError(msg, hint=f"Deploy it in {QUANTIZED}, or give the float model.")
+    events: list[Cached] = []
+    source, quantized_path = Path(model.path), None
+    needs_data = precision == QUANTIZED and not model.quantized
+    data = calibration() if needs_data else None
+    if needs_data and target.quantizer:
+        assert data is not None
+        progress("quantize")
+        quantized = _quantize(
+            model, data, target, workload, compilers=compilers, use_cache=use_cache
+        )
+        events.append(quantized)
+        source = Path(quantized.answer["path"])
+        quantized_path = str(source)
+    elif model.quantized:
+        quantized_path = model.path
+    progress("compile")
+    program = compiler_program(target.compiler)
+    requested = merged_options(target.compile_options, workload.compile_options, target)
+    pass_data = data is not None and target.quantizer is None
+
+    def make(folder: Path) -> dict[str, Any]:
+        output = folder / "artifact"
+        output.mkdir()
+        start = time.perf_counter()
+        answer = compilers.call(
+            program,
+            "compile_model",
+            model=str(source),
+            output=str(output),
+            precision=precision,
+            calibration=data.path if data and pass_data else None,
+            options=requested,
+        )
+        path = Path(answer["path"])
+        if not path.is_file():
+            msg = f"{program.stem} answered artifact {path}, which does not exist"
+            raise WorkerError(msg, hint="Its log is in the row.", log=answer["log"])
+        files = sorted(p for p in output.rglob("*") if p.is_file())
+        sha256, size = hash_files(path if files == [path] else output)
+        artifact = Artifact(
+            path=str(path),
+            format=answer["format"],
+            sha256=sha256,
+            size_bytes=size,
+            precision=precision,
+            model_sha256=model.sha256,
+            folder=None if files == [path] else str(output),
+            calibration_fingerprint=data.fingerprint if data else None,
+            requested_options=requested,
+            options=answer.get("options", {}),
+            tools=answer.get("tools", {}),
+            duration_s=time.perf_counter() - start,
+            peak_memory_bytes=answer["worker"].get("peak_memory_bytes"),
+            log=answer["log"][-LOG_BYTES:],
+            warnings=tuple(answer.get("warnings", ())),
+        )
+        built: dict[str, Any] = msgspec.to_builtins(artifact)
+        return built
+
+    parts = {
+        "model": file_sha256(source),
+        "precision": precision,
+        "calibration": data.fingerprint if data and pass_data else "",
+        **_tool_parts(program, compilers, requested),
+    }
+    cached = build(
+        "compile", f"{workload.name}-{target.name}-{precision}", parts, make, use=use_cache
+    )
+    events.append(cached)
+    artifact = msgspec.convert(cached.answer, Artifact)
+    return msgspec.structs.replace(
+        artifact,
+        quantized_path=quantized_path,
+        model_sha256=model.sha256,
+        calibration_fingerprint=data.fingerprint if data else None,
+    ), events
+
+
+def layer_errors(
+    model: Model, artifact: Artifact, target: Target, compilers: Compilers, inputs: str
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Per-layer SNR of a quantized model by its quantizer, or an empty list and why."""
+    if artifact.quantized_path is None or model.quantized or target.quantizer is None:
+        return [], "only a model quantized here has a float one to be held against"
+    program = compiler_program(target.quantizer)
+    if "def layer_errors(" not in program.read_text(encoding="utf-8"):
+        return [], f"quantizer {target.quantizer} does not tell errors by layer"
+    answer = compilers.call(
+        program,
+        "layer_errors",
+        model=model.path,
+        quantized=artifact.quantized_path,
+        inputs=inputs,
+        options={},
+    )
+    return answer["layers"], None
+
+
+def hash_files(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file or of a folder's files, as `serve.sha256` gives them."""
+    if path.is_file():
+        return file_sha256(path, memo=False), path.stat().st_size
+    digest, size = hashlib.sha256(), 0
+    for file in sorted((p for p in path.rglob("*") if p.is_file()), key=os.fspath):
+        length = file.stat().st_size
+        digest.update(f"{file.relative_to(path).as_posix()}\0{length}\0".encode())
+        digest.update(file.read_bytes())
+        size += length
+    return digest.hexdigest(), size
+
+
+def _quantize(
+    model: Model,
+    data: Calibration,
+    target: Target,
+    workload: Workload,
+    *,
+    compilers: Compilers,
+    use_cache: bool,
+) -> Cached:
+    assert target.quantizer is not None
+    program = compiler_program(target.quantizer)
+    requested = merged_options(target.quantize_options, workload.quantize_options, target)
+
+    def make(folder: Path) -> dict[str, Any]:
+        return compilers.call(
+            program,
+            "quantize_model",
+            model=model.path,
+            output=str(folder),
+            calibration=data.path,
+            options=requested,
+        )
+
+    parts = {
+        "model": model.sha256,
+        "calibration": data.fingerprint,
+        **_tool_parts(program, compilers, requested),
+    }
+    return build("quantize", workload.name, parts, make, use=use_cache)
+
+
+def merged_options(
+    board: dict[str, Any], options: dict[str, Any], target: Target
+) -> dict[str, Any]:
+    """A target's options, then a workload's for all, then those in a table of the target's name."""
+    plain = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    own = options.get(target.name, {})
+    if not isinstance(own, dict):
+        msg = f"the options for target {target.name} are {own!r}, expected a table"
+        raise InputError(msg, hint=f"Write them as a table named {target.name}.")
+    return {**board, **plain, **own}
+
+
+def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) -> dict[str, str]:
+    interpreter = compilers.interpreter(program)
+    return {
+        "options": msgspec.json.encode(options, order="sorted").decode(),
+        "program": file_sha256(program),
+        **{f"tool {name}": version for name, version in interpreter.versions.items()},
+    }

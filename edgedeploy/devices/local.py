@@ -1,0 +1,37 @@
+"""This computer: artifacts stay where they are, programs run in child processes."""
+
+import platform
+from pathlib import Path
+
+from edgedeploy.interpreter import choose
+from edgedeploy.worker import SERVE, Worker
+
+
+class LocalDevice:
+    """The host itself."""
+
+    name = "localhost"
+    transport = "local"
+
+    def identity(self) -> str:
+        """Machine, processor and host name: an accuracy of one CPU is not another's."""
+        return f"{platform.machine()} {_processor()} {platform.node()}"
+
+    def put(self, path: Path) -> str:
+        """The path itself: nothing is copied."""
+        return str(path)
+
+    def worker(self, program: Path, *, timeout_s: float = 600.0) -> Worker:
+        """A child process that serves `program` in the interpreter chosen for it."""
+        interpreter = choose(program)
+        command = [interpreter.path, str(SERVE), str(program)]
+        return Worker(program.stem, command, timeout_s=timeout_s)
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,1 @@
+"""What is done to an exported graph: one file a check or rewrite, each on `onnx.ModelProto`."""

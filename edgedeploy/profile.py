@@ -1,0 +1,215 @@
+"""Deployment + Plan -> Measurement: instruments around the one loop that times, clocks, facts."""
+
+import base64
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgedeploy.calibrate import save_arrays
+from edgedeploy.deployment import Session
+from edgedeploy.devices import Device
+from edgedeploy.errors import EdgeDeployError
+from edgedeploy.records import Layer, Measurement, Missed, Phase, Plan, Series, Target, Window
+from edgedeploy.stability import judge
+from edgedeploy.target import instrument_program
+from edgedeploy.worker import Event, Worker
+
+Array = npt.NDArray[Any]
+RawSeries = dict[str, tuple[Array, Array]]
+
+CLOCK = "host-monotonic"
+IDLE_WITH_INSTRUMENT_S = 3.0
+REST_WITHOUT_INSTRUMENT_S = 0.2
+DEFAULT_PERIOD_S = 0.01
+
+
+@dataclass
+class Instruments:
+    """Sensors being polled, each in a process of its own; what could not be opened is `missed`."""
+
+    opened: list[tuple[str, Worker]] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
+    tools: dict[str, str] = field(default_factory=dict)
+
+    def stop(self) -> tuple[list[Series], RawSeries]:
+        """End polling; the channels read, and what was read of them."""
+        described: list[Series] = []
+        raw: RawSeries = {}
+        for name, worker in self.opened:
+            try:
+                answer = worker.call("sample.stop", timeout_s=30)
+            except EdgeDeployError as err:
+                self.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
+                continue
+            self.missed += [Missed(what=name, reason=text) for text in answer["errors"]]
+            for channel in answer["channels"]:
+                key = f"{name}/{channel['name']}"
+                t_ns = np.asarray(channel["t_ns"], dtype=np.int64)
+                raw[key] = (t_ns, np.asarray(channel["values"], dtype=np.float64))
+                described.append(
+                    Series(
+                        key=key,
+                        quantity=channel["quantity"],
+                        unit=channel["unit"],
+                        clock=CLOCK,
+                        instrument=name,
+                        scope=channel["scope"],
+                        count=len(t_ns),
+                        counter_range=channel.get("counter_range"),
+                        period_s=channel.get("period_s"),
+                        total=bool(channel.get("total")),
+                    )
+                )
+        return described, raw
+
+
+@contextlib.contextmanager
+def polling(target: Target, device: Device) -> Iterator[Instruments]:
+    """Open and poll the target's instruments for as long as the block lasts."""
+    with contextlib.ExitStack() as stack:
+        found = Instruments()
+        for name in target.instruments:
+            options = dict(target.device_options.get(name, {}))
+            period_s = options.pop("poll_period_s", DEFAULT_PERIOD_S)
+            try:
+                worker = device.worker(instrument_program(name), timeout_s=60)
+                stack.enter_context(worker)
+                worker.call("sample.start", options=options, period_s=period_s)
+            except EdgeDeployError as err:
+                found.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
+                continue
+            found.opened.append((name, worker))
+        yield found
+
+
+def profile(
+    session: Session,
+    target: Target,
+    plan: Plan,
+    inputs: dict[str, Array],
+    scratch: Path,
+    *,
+    progress: Callable[[str, float], None] = lambda _phase, _share: None,
+) -> tuple[Measurement, RawSeries]:
+    """Measure a deployed artifact: idle, warm-up, latency, throughput, cool-down, then layers.
+
+    `inputs` holds whole inferences (N, *shape); the first is the one timed. The series come back
+    beside the record, times in ns of `CLOCK`, values in SI units.
+    """
+    start = time.perf_counter()
+    given = scratch / "sample.npz"
+    save_arrays(given, {name: value[:1] for name, value in inputs.items()})
+    packed: dict[str, str] = {}
+
+    def hear(event: Event) -> None:
+        if event["event"] == "latency":
+            packed.update(start=event["start_ns"], duration=event["duration_ns"])
+        else:
+            progress(event["phase"], 0.0)
+
+    with polling(target, session.device) as instruments:
+        answer = session.worker.call(
+            "measure.profile",
+            inputs=str(given),
+            plan=_resolved(plan, with_instrument=bool(instruments.opened)),
+            on_event=hear,
+            timeout_s=plan.timeout_s,
+        )
+        series, raw = instruments.stop()
+    starts, durations = (
+        np.frombuffer(base64.b64decode(packed[key]), dtype="<i8") for key in ("start", "duration")
+    )
+    latency_s = durations / 1e9
+    raw["latency"] = (starts, latency_s)
+    timed = Series(
+        key="latency",
+        quantity="latency",
+        unit="s",
+        clock=CLOCK,
+        instrument=target.profiler,
+        scope="one inference, inputs and outputs in host memory",
+        count=len(durations),
+    )
+    windows = tuple(msgspec.convert(window, Window) for window in answer["windows"])
+    progress("layers", 0.0)
+    layers, reason = _layers(session, given, plan)
+    facts, after = answer["facts"], answer["facts_after"]
+    memory, memory_reason = _memory(session, answer)
+    measurement = Measurement(
+        plan=plan,
+        source=target.source,
+        windows=windows,
+        series=(timed, *series),
+        series_file="series.npz",
+        options=session.options,
+        memory_bytes=memory,
+        memory_reason=memory_reason,
+        layers=layers,
+        layers_reason=reason,
+        instability=judge(
+            latency_s,
+            latency=_first(windows, "latency"),
+            warm_up=_first(windows, "warm_up"),
+            facts=facts,
+            facts_after=after,
+        ),
+        missed=tuple(instruments.missed),
+        facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
+        facts_after=after,
+        tools=facts.get("tools", {}),
+        duration_s=time.perf_counter() - start,
+    )
+    return measurement, raw
+
+
+def _first(windows: tuple[Window, ...], phase: Phase) -> Window | None:
+    return next((window for window in windows if window.phase == phase), None)
+
+
+def save_series(path: Path, raw: RawSeries) -> None:
+    """Write raw series as .npz: `<key>/t_ns` and `<key>/values`."""
+    arrays: dict[str, Array] = {}
+    for key, (t_ns, values) in raw.items():
+        arrays[f"{key}/t_ns"], arrays[f"{key}/values"] = t_ns, values
+    save_arrays(path, arrays)
+
+
+def read_series(path: Path) -> RawSeries:
+    """Raw series as `save_series` wrote them."""
+    with np.load(path, allow_pickle=False) as arrays:
+        keys = [name.removesuffix("/t_ns") for name in arrays.files if name.endswith("/t_ns")]
+        return {key: (arrays[f"{key}/t_ns"], arrays[f"{key}/values"]) for key in keys}
+
+
+def _resolved(plan: Plan, *, with_instrument: bool) -> dict[str, Any]:
+    rest_s = IDLE_WITH_INSTRUMENT_S if with_instrument else REST_WITHOUT_INSTRUMENT_S
+    fields: dict[str, Any] = msgspec.to_builtins(plan)
+    for name in ("idle_s", "cool_down_s"):
+        if fields[name] is None:
+            fields[name] = rest_s
+    return fields
+
+
+def _memory(session: Session, answer: dict[str, Any]) -> tuple[dict[str, int], str | None]:
+    memory = {**session.memory_bytes, **answer["device_memory_bytes"]}
+    if "empty_runtime" not in memory or answer["steady_peak_bytes"] is None:
+        return memory, "this system does not tell a process's resident size"
+    steady = max(0, answer["steady_peak_bytes"] - memory["empty_runtime"])
+    return {**memory, "steady": steady}, None
+
+
+def _layers(session: Session, given: Path, plan: Plan) -> tuple[tuple[Layer, ...], str | None]:
+    if plan.layer_runs <= 0:
+        return (), "not asked for"
+    try:
+        answer = session.worker.call("measure.layers", inputs=str(given), count=plan.layer_runs)
+    except EdgeDeployError as err:  # the timing stands without its layers
+        return (), err.message
+    return tuple(msgspec.convert(answer["layers"], list[Layer])), None

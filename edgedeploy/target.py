@@ -1,0 +1,71 @@
+"""Boards as data: targets/*.toml into `Target`, and the programs a target names."""
+
+from pathlib import Path
+
+from edgedeploy.errors import InputError, nearest
+from edgedeploy.records import Target
+from edgedeploy.share import shared_files
+from edgedeploy.toml import decode, read_toml
+
+TRANSPORTS = ("local",)
+
+
+def target_files() -> dict[str, Path]:
+    """Name to path of every target known; the user's own (`EDGEDEPLOY_PATH`) first."""
+    return shared_files("targets", ".toml")
+
+
+def load_target(name: str | Path) -> Target:
+    """The target of that name, or in that .toml file.
+
+    Raises `InputError` for an unknown name (with the nearest), key, type or transport.
+    """
+    text = str(name)
+    known = target_files()
+    path = Path(text) if text.endswith(".toml") else known.get(text)
+    if path is None:
+        msg = f"target {text!r} is not known"
+        raise InputError(msg, hint=nearest(text, list(known)))
+    table = read_toml(path, "target")
+    table.setdefault("name", path.stem)
+    target = decode(table, Target, f"target {path}")
+    if target.transport not in TRANSPORTS:
+        msg = f"target {path}: transport {target.transport!r} is not known"
+        raise InputError(msg, hint=nearest(target.transport, list(TRANSPORTS)))
+    if not target.precisions:
+        msg = f"target {path}: precisions is empty"
+        raise InputError(msg, hint='For example precisions = ["fp32", "int8"].')
+    return target
+
+
+def load_targets(names: str | list[str] | tuple[str, ...]) -> list[Target]:
+    """Targets from names, or from one text of names separated by commas."""
+    parts = names.split(",") if isinstance(names, str) else list(names)
+    stripped = [part.strip() for part in parts if part.strip()]
+    if not stripped:
+        msg = "no target is named"
+        raise InputError(msg, hint=f"Known: {', '.join(sorted(target_files()))}.")
+    return [load_target(name) for name in dict.fromkeys(stripped)]
+
+
+def compiler_program(name: str) -> Path:
+    """The file of compiler `name`."""
+    return _program("compilers", name, "compiler")
+
+
+def runtime_program(name: str) -> Path:
+    """The file of runtime profiler `name`."""
+    return _program("profilers/runtime", name, "runtime profiler")
+
+
+def instrument_program(name: str) -> Path:
+    """The file of instrument `name`."""
+    return _program("profilers/instrument", name, "instrument")
+
+
+def _program(kind: str, name: str, what: str) -> Path:
+    known = shared_files(kind, ".py")
+    if name not in known:
+        msg = f"{what} {name!r} is not known: no {kind}/{name}.py"
+        raise InputError(msg, hint=nearest(name, list(known)))
+    return known[name]

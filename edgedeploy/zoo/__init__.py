@@ -1,0 +1,1 @@
+"""The reference systems' models, built from scratch."""
