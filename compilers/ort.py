@@ -365,6 +365,7 @@ def open_session(model: str, level: str, settings: SessionOptions) -> InferenceS
     """A session, or an error that says whether the model is wrong or ONNX Runtime lacks a part."""
     settings.graph_optimization_level = getattr(GraphOptimizationLevel, level)
     settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -100,9 +100,7 @@ def _workload(model: object, name: str | None) -> Workload:
     return Workload(name=name or kind, model=ModelSpec(source=f"in memory: {kind}"))
 
 
-def _in_memory(
-    module: "torch.nn.Module", run: Run, calibration: Iterable[Any] | None
-) -> Hooks:
+def _in_memory(module: "torch.nn.Module", run: Run, calibration: Iterable[Any] | None) -> Hooks:
     """Hooks that export a module that lives in this process, on its calibration samples."""
     from edgedeploy.exporter import export_module
     from edgedeploy.source import input_names

@@ -66,6 +66,14 @@ def data_spec(workload: Workload) -> DataSpec:
     return workload.calibration or workload.evaluation or DataSpec(layout="seeded")
 
 
+def open_sample(
+    spec: DataSpec, inputs: tuple[InputSpec, ...], folder: str, inferences: int
+) -> Dataset:
+    """A data set spread over all its classes, large enough for that many inferences."""
+    count = inferences * _batch_size(inputs)
+    return open_dataset(msgspec.structs.replace(spec, count=count), inputs, folder)
+
+
 def fingerprint(dataset: Dataset) -> dict[str, str]:
     """Parts of a cache key: all that determines the samples, and the code that prepares them."""
     here = Path(__file__).with_name("data")
@@ -139,9 +147,9 @@ def calibrate(
         msg = f"workload {workload.name!r} has no calibration data, which int8 needs"
         hint = "Add [calibration] (or --calibration images/); layout 'seeded' claims no accuracy."
         raise DataError(msg, hint=hint)
-    dataset = open_dataset(spec, inputs, workload.folder)
-    count = spec.count or min(len(dataset), DEFAULT_COUNT)
-    parts = {**fingerprint(dataset), "count": str(count)}
+    count = spec.count or DEFAULT_COUNT
+    dataset = open_sample(spec, inputs, workload.folder, count)
+    parts = fingerprint(dataset)
 
     def make(folder: Path) -> dict[str, Any]:
         arrays = collect(dataset, inputs, count)

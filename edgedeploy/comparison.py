@@ -70,7 +70,7 @@ def compare(
 
     Several rows of one target and precision on a side are runs of the same thing. The verdict is
     "same" when the 95 % interval of the ratio (`stats.ratio_interval`) includes 1 or lies within
-    1 - 2*equivalence .. 1 + equivalence, else "slower" or "faster". Where a side has several
+    1 / (1 + equivalence) .. 1 + equivalence, else "slower" or "faster". Where a side has several
     workloads, only rows of the same workload are paired. `ValueError` if `equivalence` is negative.
     """
     if not equivalence >= 0:

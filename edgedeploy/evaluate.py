@@ -42,7 +42,7 @@ def evaluate(
     for arrays, labels in _shards(dataset, inputs):
         outputs = run_arrays(session, arrays)
         merged = merge_batches(outputs, (inputs[0].shape or (1,))[0], len(labels))
-        metric.update(merged, np.asarray(labels))
+        metric.update(merged, labels)
         progress("accuracy", metric.count / max(1, total))
     return Accuracy(
         metric=spec.metric,

@@ -14,8 +14,7 @@ import msgspec
 
 from edgedeploy import __version__
 from edgedeploy.cache import Cached, build, cache_folder, digest_of, lookup
-from edgedeploy.calibrate import data_spec, fingerprint
-from edgedeploy.data import open_dataset
+from edgedeploy.calibrate import data_spec, fingerprint, open_sample
 from edgedeploy.digest import file_sha256
 from edgedeploy.records import Model, Record
 from edgedeploy.worker import SERVE, Worker
@@ -121,7 +120,7 @@ def _known_parts(fixed: dict[str, str], workload: Workload) -> dict[str, str] | 
         files = {str(path): file_sha256(Path(path)) for path in stored["files"]}
     except (OSError, ValueError, KeyError):
         return None
-    dataset = open_dataset(data_spec(workload), inputs, workload.folder)
+    dataset = open_sample(data_spec(workload), inputs, workload.folder, workload.verify_samples)
     return {
         **fixed,
         **{f"file {path}": sha256 for path, sha256 in files.items()},

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgedeploy.calibrate import collect, data_spec, resolve_inputs, save_arrays
-from edgedeploy.data import open_dataset
+from edgedeploy.calibrate import collect, data_spec, open_sample, resolve_inputs, save_arrays
 from edgedeploy.digest import file_sha256
 from edgedeploy.errors import ExportError
 from edgedeploy.graph.check import check_graph
@@ -87,7 +86,7 @@ def export_module(
     names = input_names(module)
     inputs = torch_inputs(workload, names, arrays)
     if arrays is None:
-        dataset = open_dataset(data_spec(workload), inputs, workload.folder)
+        dataset = open_sample(data_spec(workload), inputs, workload.folder, workload.verify_samples)
         arrays = collect(dataset, inputs, workload.verify_samples)
     require_finite(arrays, "the input data")
     example = tuple(torch.from_numpy(arrays[str(spec.name)][0]) for spec in inputs)
@@ -154,7 +153,7 @@ def _from_onnx(workload: Workload, opset: int, folder: Path) -> Model:
     check_graph(model)
     write_onnx(model, path)
     specs = resolve_inputs(workload, _tensors(real_inputs(model)))
-    dataset = open_dataset(data_spec(workload), specs, workload.folder)
+    dataset = open_sample(data_spec(workload), specs, workload.folder, workload.verify_samples)
     arrays = collect(dataset, specs, workload.verify_samples)
     require_finite(arrays, "the input data")
     reference = _run_onnx(raw, arrays)

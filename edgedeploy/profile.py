@@ -159,6 +159,7 @@ def profile(
             warm_up=_first(windows, "warm_up"),
             facts=facts,
             facts_after=after,
+            clock_hz=_clock_during(_first(windows, "latency"), series, raw),
         ),
         missed=tuple(instruments.missed),
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
@@ -167,6 +168,16 @@ def profile(
         duration_s=time.perf_counter() - start,
     )
     return measurement, raw
+
+
+def _clock_during(window: Window | None, series: list[Series], raw: RawSeries) -> Array | None:
+    """Readings of the device's clock within a window, where an instrument gave any."""
+    for found in series:
+        if found.quantity == "clock" and window is not None:
+            t_ns, values = raw[found.key]
+            inside: Array = values[(t_ns >= window.start_ns) & (t_ns <= window.end_ns)]
+            return inside if len(inside) else None
+    return None
 
 
 def _first(windows: tuple[Window, ...], phase: Phase) -> Window | None:

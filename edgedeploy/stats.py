@@ -102,7 +102,8 @@ def resampled_medians(values: Values, count: int, rng: np.random.Generator) -> V
 
     A resample is a weight per block, so its median is a weighted one: the samples are sorted once,
     and weights are summed up only around the middle; the rare resample whose median lies farther
-    out is done over all samples. Memory does not grow with `count`.
+    out is done over all samples. Memory is that of the weights, one a block and resample, and of
+    one chunk of `CHUNK_CELLS`, however many samples there are.
     """
     n, blocks = len(values), block_count(values)
     block = np.arange(n) * blocks // n

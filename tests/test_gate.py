@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from specimens import joules, latencies, measurement, row, top1
 
-from edgedeploy.compare import Comparison, Measured, compare
+from edgedeploy.comparison import Comparison, Measured, compare
 from edgedeploy.errors import GateError, InputError
 from edgedeploy.gate import gate, parse_conditions
 

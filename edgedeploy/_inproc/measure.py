@@ -109,7 +109,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
     return {
         "windows": windows,
         "facts": facts,
-        "facts_after": host_facts(),
+        "facts_after": {**host_facts(), **program.facts()},
         "cpu_s_per_inference": cpu_s / max(1, window["count"]),
         "steady_peak_bytes": steady_peak,
         "device_memory_bytes": program.memory(),

@@ -1,6 +1,6 @@
 """Layout "cifar10": the official pickles `data_batch_1` to `5` and `test_batch`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +50,7 @@ class CifarRows:
             where = f"{self.batches[0].parent} row {index}"
             yield Sample({self.slot.name: prepare(image, self.slot)}, int(labels[index]), where)
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
         return list(self.batches)
 
     def facts(self) -> dict[str, str]:

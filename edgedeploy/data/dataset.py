@@ -1,7 +1,7 @@
 """What every layout gives: samples in a fixed order, checked against the model's inputs."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +61,9 @@ class Rows(Protocol):
         """The samples at these ascending indices, in that order."""
         ...
 
-    def files(self, chosen: Sequence[int]) -> list[Path]: ...
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
+        """Files behind the samples that `choose()` tells; a layout of one file need not ask."""
+        ...
 
     def facts(self) -> dict[str, str]: ...
 
@@ -104,7 +106,7 @@ class Selection:
 
     def files(self) -> list[Path]:
         """Every file whose bytes determine the samples."""
-        return self._rows.files(self._chosen)
+        return self._rows.files(lambda: self._chosen)
 
     def fingerprint_parts(self) -> dict[str, str]:
         """The choice of samples, the preprocessing, and the versions it depends on."""

@@ -1,6 +1,6 @@
 """Layout "imagenet": a folder a class, as root/split/wnid/*.JPEG or root/wnid/*.JPEG."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -46,8 +46,8 @@ class ClassRows:
             label = self.classes[self._class_of(name)]
             yield Sample({self.slot.name: array}, label, f"{self.images.root}/{name}")
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
-        paths = self.images.paths([self.names[index] for index in chosen])
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
+        paths = self.images.paths([self.names[index] for index in choose()])
         return [*paths, self.class_list] if self.class_list else paths
 
     def facts(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Layout "images": a folder or .zip of pictures without labels, in the order of their names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,8 @@ class ImageRows:
             where = f"{self.images.root}/{name}"
             yield Sample({self.slot.name: prepare(image, self.slot)}, None, where)
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
-        return self.images.paths([self.images.names[index] for index in chosen])
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
+        return self.images.paths([self.images.names[index] for index in choose()])
 
     def facts(self) -> dict[str, str]:
         return {"pillow": PIL.__version__}

@@ -1,7 +1,7 @@
 """Layout "npz": one array an input, samples on the first axis, labels under "labels" or "y"."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class NpzRows:
             label = None if self.known is None else plain_label(self.known[index])
             yield Sample(arrays, label, f"{self.path}[{index}]")
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
         return [self.path]
 
     def facts(self) -> dict[str, str]:

@@ -82,7 +82,7 @@ class PythonRows:
             taken = {slot.name: take_array(arrays[slot.name], slot) for slot in self.slots}
             yield Sample(taken, plain_label(label), where)
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
         return [self.file] if self.file else []
 
     def facts(self) -> dict[str, str]:

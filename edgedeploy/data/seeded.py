@@ -1,6 +1,6 @@
 """Layout "seeded": values from a fixed seed, for models whose data is not at hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class SeededRows:
             arrays = {slot.name: take_array(_draw(generator, slot), slot) for slot in self.slots}
             yield Sample(arrays, None, f"seed {self.seed}[{index}]")
 
-    def files(self, chosen: Sequence[int]) -> list[Path]:
+    def files(self, choose: Callable[[], Sequence[int]]) -> list[Path]:
         return []
 
     def facts(self) -> dict[str, str]:

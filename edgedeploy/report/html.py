@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +11,10 @@ import msgspec
 from markupsafe import Markup
 
 from edgedeploy.records import Missed, Report, Row
-from edgedeploy.report import overview, provenance, sections
+from edgedeploy.report import overview, parity, provenance, sections
+from edgedeploy.report.remarks import Remark, failures, tally, verdicts
 from edgedeploy.report.sections import SeriesArrays
-from edgedeploy.report.table import (
-    Cell,
-    Comparison,
-    Remark,
-    compare_rows,
-    failures,
-    tally,
-    verdicts,
-)
+from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import MARKS, MEANINGS, count_of, one_line, printable, sentence
 
 RowKey = tuple[str, str, str]
@@ -45,7 +38,7 @@ class Detail(NamedTuple):
     layers: list[sections.Bar]
     memory: list[sections.Bar]
     power: sections.Power | None
-    steps: list[sections.Step]
+    steps: list[parity.Step]
     worst_layers: list[sections.Bar]
     origins: list[provenance.OriginGroup]
     settings: list[tuple[str, list[provenance.Setting]]]
@@ -153,12 +146,16 @@ def _hash(content: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+def detailed_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows that the page shows in detail: raw series of others are not drawn."""
+    return [row for row in rows if row.measurement is not None or row.ladder is not None][
+        :DETAILED_ROWS
+    ]
+
+
 def _details(table: Comparison, series: Mapping[RowKey, SeriesArrays]) -> list[Detail]:
-    worth = [
-        (name, row)
-        for name, row in zip(table.names, table.rows, strict=True)
-        if row.measurement is not None or row.ladder is not None
-    ][:DETAILED_ROWS]
+    name_of = {id(row): name for name, row in zip(table.names, table.rows, strict=True)}
+    worth = [(name_of[id(row)], row) for row in detailed_rows(table.rows)]
     memory = ("memory_load_peak_bytes", "memory_steady_bytes", "artifact_bytes")
     figures = [row.figures.get(key) for _, row in worth for key in memory]
     largest = max((figure.value or 0 for figure in figures if figure is not None), default=0)
@@ -184,8 +181,8 @@ def _detail(key: str, name: str, row: Row, arrays: SeriesArrays, largest: float)
         layers=sections.layers(measurement.layers) if measurement is not None else [],
         memory=sections.memory(row, largest),
         power=sections.power(f"{key}-w", name, row, arrays),
-        steps=sections.ladder(row.ladder) if row.ladder is not None else [],
-        worst_layers=sections.worst_layers(row.ladder) if row.ladder is not None else [],
+        steps=parity.ladder(row.ladder) if row.ladder is not None else [],
+        worst_layers=parity.worst_layers(row.ladder) if row.ladder is not None else [],
         origins=provenance.origin_groups(row),
         settings=[(title, pairs) for title, pairs in settings if pairs],
         facts=provenance.fact_groups(row),

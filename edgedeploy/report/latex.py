@@ -3,7 +3,8 @@
 import re
 
 from edgedeploy.records import Report
-from edgedeploy.report.table import Cell, Comparison, Remark, compare_rows, failures, verdicts
+from edgedeploy.report.remarks import Remark, failures, verdicts
+from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import MARKS, MEANINGS, one_line, sentence
 
 _SPECIAL = {

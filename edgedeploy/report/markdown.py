@@ -3,15 +3,8 @@
 import re
 
 from edgedeploy.records import Report
-from edgedeploy.report.table import (
-    Cell,
-    Comparison,
-    Remark,
-    compare_rows,
-    failures,
-    tally,
-    verdicts,
-)
+from edgedeploy.report.remarks import Remark, failures, tally, verdicts
+from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import SUPERSCRIPTS, one_line, sentence
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$@])")

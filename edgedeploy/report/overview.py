@@ -6,11 +6,11 @@ from markupsafe import Markup
 
 from edgedeploy.figures import format_figure
 from edgedeploy.records import Report, Row
-from edgedeploy.report import charts
 from edgedeploy.report.pareto import pareto_front
 from edgedeploy.report.provenance import show
 from edgedeploy.report.table import Cell, Comparison, accuracy_better, accuracy_keys, accuracy_title
 from edgedeploy.report.text import MARKS, NULL, TIMES, one_line
+from edgedeploy.report.tradeoff import Point, tradeoff
 
 TRADEOFFS = 6
 FRONT_ROWS = 24
@@ -165,7 +165,7 @@ def _tradeoff(table: Comparison, workload: str, index: int) -> Tradeoff:
     front = pareto_front([(latency, sign * value) for _, _, (latency, value) in points])
     on_front = set(front)
     drawn = [
-        charts.Point(
+        Point(
             table.names[i],
             latency,
             _axis_value(row, key, value),
@@ -190,8 +190,8 @@ def _tradeoff(table: Comparison, workload: str, index: int) -> Tradeoff:
     ]
     return Tradeoff(
         one_line(workload),
-        charts.tradeoff(f"a{index}w", drawn, title, unit, width=760, height=400),
-        charts.tradeoff(f"a{index}n", drawn, title, unit, width=334, height=320),
+        tradeoff(f"a{index}w", drawn, title, unit, width=760, height=400),
+        tradeoff(f"a{index}n", drawn, title, unit, width=334, height=320),
         listed,
         max(0, len(front) - FRONT_ROWS),
     )

@@ -168,6 +168,6 @@
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) {
       if (!part.closest(".failure")) part.open = true;
-    };
+    }
   });
 })();

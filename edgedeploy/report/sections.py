@@ -1,4 +1,4 @@
-"""What the HTML page shows of one row in detail: latency, layers, memory, power, parity."""
+"""What the HTML page shows of one row in detail: latency, layers, memory, power."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,10 +8,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from edgedeploy.figures import format_figure
-from edgedeploy.records import Figure, Ladder, Layer, Measurement, Missed, Row, Rung, Series
+from edgedeploy.records import Figure, Layer, Measurement, Missed, Row, Series
 from edgedeploy.report import charts, svg
 from edgedeploy.report.table import figure_label
-from edgedeploy.report.text import MARKS, NULL
+from edgedeploy.report.text import MARKS
 
 Array = NDArray[Any]
 SeriesArrays = Mapping[str, tuple[Array, Array]]
@@ -35,7 +35,6 @@ POWER_STATS = (
     "energy_per_inference_net_j",
 )
 TOP_LAYERS = 15
-WORST_LAYERS = 8
 NO_SERIES = "the raw samples were not at hand when this page was made"
 
 
@@ -74,18 +73,6 @@ class Power(NamedTuple):
 
     chart: Markup | None
     stats: list[Stat]
-
-
-class Step(NamedTuple):
-    """One rung of the parity ladder as text."""
-
-    rung: Rung
-    max_error: str
-    mean_error: str
-    snr: str
-    cosine: str
-    top1: str
-    verdict: str
 
 
 def stats(row: Row, keys: tuple[str, ...]) -> list[Stat]:
@@ -216,45 +203,6 @@ def _watts(series: Series, t_ns: Array, values: Array, zero_ns: float) -> tuple[
         gained = np.where(gained < 0, gained + series.counter_range, gained)
     moved = elapsed > 0
     return t[1:][moved], gained[moved] / elapsed[moved]
-
-
-def ladder(held: Ladder) -> list[Step]:
-    """Every rung as text; the first broken one is marked by its verdict."""
-    return [
-        Step(
-            rung,
-            _sign(rung.max_abs_error, ".2e"),
-            _sign(rung.mean_abs_error, ".2e"),
-            "equal" if rung.equal else _sign(rung.snr_db, ".1f", " dB"),
-            _sign(rung.cosine, ".6f"),
-            _sign(None if rung.top1_agreement is None else 100 * rung.top1_agreement, ".1f", " %"),
-            _verdict(rung),
-        )
-        for rung in held.rungs
-    ]
-
-
-def _verdict(rung: Rung) -> str:
-    if rung.broken:
-        return "broken"
-    if rung.reason is not None:
-        return "not checked"
-    return "equal" if rung.equal else "holds"
-
-
-def worst_layers(held: Ladder) -> list[Bar]:
-    """The layers that lose the most to quantization, lowest SNR first; the bar is the SNR."""
-    known = [(e.snr_db, e.layer) for e in held.layers if e.snr_db is not None]
-    worst = sorted(known)[:WORST_LAYERS]
-    highest = max((snr for snr, _ in worst), default=1.0) or 1.0
-    return [
-        Bar(name, "", f"{snr:.1f} dB", charts.bar(max(0.0, snr) / max(highest, 1e-9)))
-        for snr, name in worst
-    ]
-
-
-def _sign(value: float | None, form: str, unit: str = "") -> str:
-    return NULL if value is None else f"{value:{form}}{unit}".replace("-", "\N{MINUS SIGN}")
 
 
 def _series(measurement: Measurement | None, quantity: str) -> list[Series]:

@@ -88,6 +88,12 @@ def numbers(values: list[float]) -> list[str]:
     return [f"{value:,.{decimals}f}".replace("-", MINUS) for value in values]
 
 
+def labelled_ticks(scale: Scale, count: int, per: float) -> list[tuple[float, str]]:
+    """Ticks of a scale with their labels in units of `per`."""
+    values = scale.ticks(count)
+    return list(zip(values, numbers([value / per for value in values]), strict=True))
+
+
 def number(value: float) -> str:
     """A tick's number: as short as it goes, with a true minus sign."""
     text = f"{value:.6g}"

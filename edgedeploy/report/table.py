@@ -1,10 +1,10 @@
-"""The comparison table that every renderer shows: its cells, notes, failures and verdicts."""
+"""The comparison table that every renderer shows: its cells, sources and notes."""
 
 from typing import Literal, NamedTuple, get_args
 
 from edgedeploy.figures import FIGURE_LABELS, format_figure, lower_is_better
 from edgedeploy.records import Figure, Report, Row, Source
-from edgedeploy.report.text import NULL, TIMES, count_of, legend, one_line, row_names
+from edgedeploy.report.text import NULL, TIMES, legend, one_line, row_names
 
 Better = Literal["low", "high", ""]
 
@@ -27,16 +27,6 @@ class Cell(NamedTuple):
     value: float | str | None = None
     source: Source | None = None
     reason: str | None = None
-
-
-class Remark(NamedTuple):
-    """A failure or verdict told below the table: the row, the kind, the remedy."""
-
-    row: str
-    tag: str
-    message: str
-    hint: str = ""
-    log: str = ""
 
 
 class Comparison(NamedTuple):
@@ -133,37 +123,6 @@ def accuracy_title(key: str, rows: tuple[Row, ...]) -> str:
 def accuracy_better(key: str, rows: tuple[Row, ...]) -> Better:
     """Which end of a metric is the good one: high, but for errors and losses."""
     return "low" if lower_is_better(accuracy_title(key, rows)) else "high"
-
-
-def failures(table: Comparison) -> list[Remark]:
-    """What went wrong in the rows without a measurement, with the remedies."""
-    remarks = []
-    for row, name in zip(table.rows, table.names, strict=True):
-        if row.failure is not None:
-            failure = row.failure
-            tag = f"{row.status} at {failure.stage}"
-            remarks.append(Remark(name, tag, failure.message, failure.hint, failure.log))
-        elif row.status != "ok":
-            remarks.append(Remark(name, row.status, "no reason was recorded"))
-    return remarks
-
-
-def verdicts(table: Comparison) -> list[Remark]:
-    """Instability of measurements: each message says what was seen and what to do next."""
-    return [
-        Remark(name, verdict.verdict.replace("_", " "), verdict.message)
-        for row, name in zip(table.rows, table.names, strict=True)
-        if row.measurement is not None
-        for verdict in row.measurement.instability
-    ]
-
-
-def tally(rows: tuple[Row, ...]) -> str:
-    """How many rows ended how: `5 rows: 3 ok, 1 failed, 1 unsupported`."""
-    order = ("ok", "failed", "unsupported", "missing")
-    counts = {status: sum(row.status == status for row in rows) for status in order}
-    parts = ", ".join(f"{number:,} {status}" for status, number in counts.items() if number)
-    return f"{count_of(len(rows), 'row')}: {parts}" if rows else "no rows"
 
 
 def is_unstable(row: Row) -> bool:

@@ -7,15 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedeploy.records import Report
-from edgedeploy.report.table import (
-    Cell,
-    Comparison,
-    Remark,
-    compare_rows,
-    failures,
-    tally,
-    verdicts,
-)
+from edgedeploy.report.remarks import Remark, failures, tally, verdicts
+from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import SUPERSCRIPTS, one_line, printable
 
 KEY_COLUMNS = 2

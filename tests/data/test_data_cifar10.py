@@ -150,6 +150,13 @@ def test_wrong_contents(tmp_path: Path, data: object, labels: object, message: s
         len(open_dataset(spec(tmp_path), INPUTS, ""))
 
 
+def test_files_are_named_without_reading_them(tmp_path: Path) -> None:
+    (tmp_path / "test_batch").write_bytes(b"damaged")
+    dataset = open_dataset(spec(tmp_path, count=1), INPUTS, "")
+    assert dataset.files() == [tmp_path / "test_batch"]
+    assert "pillow" in dataset.fingerprint_parts()
+
+
 def test_no_rows(tmp_path: Path) -> None:
     write(tmp_path, "test_batch", rows(0), [], protocol=4)
     with pytest.raises(DataError, match="is empty: 0 samples"):

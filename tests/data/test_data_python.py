@@ -229,6 +229,7 @@ def test_a_function_in_a_file_gets_the_split(tmp_path: Path) -> None:
 def test_nothing_is_imported_before_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text("raise RuntimeError('now')")
     dataset = open_dataset(spec("late.py:load"), (X,), str(tmp_path))
+    assert dataset.files() == [tmp_path / "late.py"]
     assert dataset.fingerprint_parts()["loader"] == "late.py:load(split='train')"
     with pytest.raises(InputError, match="raised RuntimeError: now"):
         next(iter(dataset))

@@ -1,12 +1,8 @@
-"""The poller: its grid, wraps, nulls, sensors that break, bounds, and the way through serve.py."""
+"""The poller: its grid, wraps, nulls, sensors that break, its bounds."""
 
-import ast
 import importlib.util
 import json
 import math
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +17,7 @@ from hypothesis import strategies as st
 
 from edgedeploy.energy import counter_delta
 
-ROOT = Path(__file__).parents[2]
-INPROC = ROOT / "edgedeploy" / "_inproc"
-INSTRUMENTS = ROOT / "profilers" / "instrument"
+INPROC = Path(__file__).parents[2] / "edgedeploy" / "_inproc"
 
 
 def fresh() -> ModuleType:
@@ -233,13 +227,17 @@ def test_reading_that_never_comes_back_is_reported(
         return [float(n)]
 
     made = Made(give)
-    answer = poll(sample, made, 3)
+    sample.start(made, options={}, period_s=0.001)
+    poller = next(iter(sample._pollers.values()))
+    wait_for(lambda: made.count == 3)
+    answer = sample.stop(made)
     assert answer["channels"][0]["values"] == [0.0, 1.0]
     assert answer["errors"] == ["read() has not come back for 0.05 s; polling ended after 2 polls"]
     # Closing under a call in progress could bring the process down.
     assert made.closed == 0
     release.set()
-    wait_for(lambda: not any(t.name == "poller" for t in threading.enumerate()))
+    poller.thread.join(10)
+    assert poller.polls == 2
 
 
 def test_close_that_raises_is_reported(sample: ModuleType) -> None:
@@ -368,81 +366,3 @@ def test_counter_that_may_not_be_polled_slower_ends_polling(
         "20 readings, more are not kept, and a counter wraps too soon to poll slower;"
         " polling ended after 21 polls"
     ]
-
-
-def runs(executable: str) -> bool:
-    """Whether this Python starts: a version manager's stand-in may exist without its Python."""
-    done = subprocess.run([executable, "--version"], check=False, capture_output=True)
-    return done.returncode == 0
-
-
-@pytest.mark.parametrize("python", ["current", "python3.8"])
-def test_through_serve_with_rapl(tmp_path: Path, python: str) -> None:
-    executable = sys.executable if python == "current" else shutil.which(python)
-    if executable is None or not runs(executable):
-        pytest.skip(f"no {python} here")
-    zone = tmp_path / "class/powercap/intel-rapl:0"
-    zone.mkdir(parents=True)
-    for name, text in [
-        ("name", "package-0"),
-        ("energy_uj", "1500000"),
-        ("max_energy_range_uj", "262143328850"),
-    ]:
-        (zone / name).write_text(f"{text}\n")
-    command = [executable, str(INPROC / "serve.py"), str(INSTRUMENTS / "rapl.py")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        requests, answers = process.stdin, process.stdout
-
-        def call(name: str, **arguments: Any) -> dict[str, Any]:
-            requests.write(json.dumps({"call": name, "arguments": arguments}) + "\n")
-            requests.flush()
-            answer: dict[str, Any] = json.loads(answers.readline())
-            return answer
-
-        bad = call("sample.start", options={"sysfs": str(tmp_path)}, period_s=0)
-        assert bad["error"]["kind"] == "input"
-        absent = call("sample.start", options={"sysfs": str(tmp_path / "none")}, period_s=0.002)
-        assert absent["error"]["kind"] == "missing"
-        opened = call("sample.start", options={"sysfs": str(tmp_path)}, period_s=0.002)["answer"]
-        assert opened["channels"][0]["name"] == "package-0"
-        time.sleep(0.05)
-        (zone / "energy_uj").write_text("2750000\n")
-        time.sleep(0.05)
-        answer = call("sample.stop")["answer"]
-        requests.close()
-        assert process.wait(10) == 0
-    values = answer["channels"][0]["values"]
-    assert values[0] == 1.5
-    assert values[-1] == 2.75
-    assert answer["channels"][0]["total"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [*sorted(INPROC.glob("*.py")), *(INSTRUMENTS / f"{n}.py" for n in ("rapl", "hwmon", "nvml"))],
-    ids=lambda path: path.name,
-)
-def test_is_written_for_python_3_8(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
-    first = next(n for n in tree.body if isinstance(n, ast.ImportFrom))
-    assert first.module == "__future__"
-    # What the grammar of 3.8 lets through and 3.8 does not know: built-in generics and unions
-    # outside annotations, which stay unread there.
-    annotations = {
-        id(inner)
-        for node in ast.walk(tree)
-        for field in ("annotation", "returns")
-        if (found := getattr(node, field, None)) is not None
-        for inner in ast.walk(found)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript) and id(node) not in annotations:
-            name = getattr(node.value, "id", "")
-            assert name not in ("list", "dict", "tuple", "set", "type"), node.lineno
-        if isinstance(node, ast.keyword) and node.arg == "strict":
-            message = f"line {node.value.lineno}: zip(strict=) is of 3.10"
-            pytest.fail(message)

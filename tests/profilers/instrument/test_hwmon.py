@@ -257,7 +257,7 @@ def test_two_of_a_kind_are_told_apart_by_address(hwmon: ModuleType, tree: Tree) 
 
 
 def test_rail_called_total_on_two_chips_is_none(hwmon: ModuleType, tree: Tree) -> None:
-    files = {"label": "VIN", "power1_input": 1}
+    files: Files = {"label": "VIN", "power1_input": 1}
     channels, notes = opened(hwmon, tree(chip(0, "ina238", files) | chip(1, "ina238", files)))
     assert totals(channels) == []
     assert notes[0].startswith("no total: no sensor is known")

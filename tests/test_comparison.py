@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from specimens import artifact, joules, latencies, measurement, row, top1, unstable
 
-from edgedeploy.compare import Comparison, Measured, compare
+from edgedeploy.comparison import Comparison, Measured, compare
 from edgedeploy.records import Failure
 
 
