@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedeploy.errors import EXIT_CODES, EdgeDeployError, GateError, InputError
+from edgedeploy import stage_verbs
+from edgedeploy.errors import EXIT_CODES, EdgeDeployError, InputError
 from edgedeploy.options import (
     SOURCES,
     ExplainCache,
@@ -18,14 +19,9 @@ from edgedeploy.options import (
     WorkloadOptions,
     expanded,
 )
+from edgedeploy.say import answer, explain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from edgedeploy.cache import CacheEvent
-    from edgedeploy.compile import Compilers
-    from edgedeploy.export import Exported
-    from edgedeploy.records import Artifact, Ladder, Target
     from edgedeploy.store import Run
     from edgedeploy.workload import Workload
 
@@ -89,130 +85,9 @@ def bench(
     _measure(run, json=json, explain_cache=False)
 
 
-@app.command()
-@expanded
-def export(
-    *,
-    options: WorkloadOptions,
-    workload: WorkloadName,
-    opset: Annotated[int, typer.Option(min=1, help="The operator set asked for.")] = 18,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy it here.")] = None,
-    no_cache: NoCache = False,
-    explain_cache: ExplainCache = False,
-    json: Json = False,
-) -> None:
-    """Export a workload's model to checked, static, simplified ONNX."""
-    from edgedeploy.export import export as export_stage
-    from edgedeploy.show import model_lines, progress_bar
-
-    with progress_bar() as progress:
-        made, cached = export_stage(
-            options.workload(workload),
-            opset,
-            use_cache=not no_cache,
-            progress=lambda stage: progress(workload, stage, 0.0),
-        )
-    _explain([cached.event], explain_cache)
-    if output:
-        _copy(Path(made.model.path), output)
-    _answer(made.model, json, lambda: model_lines(made.model))
-
-
-@app.command(name="compile")
-@expanded
-def compile_verb(
-    *,
-    options: WorkloadOptions,
-    workload: WorkloadName,
-    target: TargetNames = "host",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy them here.")] = None,
-    no_cache: NoCache = False,
-    explain_cache: ExplainCache = False,
-    json: Json = False,
-) -> None:
-    """Export and compile a workload's model for targets, without running it."""
-    from edgedeploy.compile import Compilers
-    from edgedeploy.show import artifact_lines, progress_bar
-    from edgedeploy.target import load_targets
-
-    made = options.workload(workload)
-    events: list[CacheEvent] = []
-    artifacts: list[Artifact] = []
-    with progress_bar() as progress, Compilers() as compilers:
-        for found in load_targets(target):
-            progress(found.name, "export", 0.0)
-            exported = _exported(made, found, events, use_cache=not no_cache)
-            artifacts += _artifacts(
-                exported,
-                found,
-                made,
-                options,
-                compilers=compilers,
-                events=events,
-                use_cache=not no_cache,
-            )
-    _explain(events, explain_cache)
-    if output:
-        for artifact in artifacts:
-            _copy(Path(artifact.folder or artifact.path), output)
-    _answer(artifacts, json, lambda: artifact_lines(artifacts))
-
-
-@app.command()
-@expanded
-def verify(
-    *,
-    options: WorkloadOptions,
-    workload: WorkloadName,
-    target: TargetNames = "host",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 5 where a rung breaks.")
-    ] = False,
-    no_cache: NoCache = False,
-    explain_cache: ExplainCache = False,
-    json: Json = False,
-) -> None:
-    """Climb the parity ladder: source, ONNX, simplified, quantized, deployed."""
-    from edgedeploy.compile import Compilers
-    from edgedeploy.deployment import deployed
-    from edgedeploy.show import ladder_lines, progress_bar
-    from edgedeploy.target import load_targets
-    from edgedeploy.verify import verify as verify_stage
-
-    made = options.workload(workload)
-    events: list[CacheEvent] = []
-    ladders: dict[str, Ladder] = {}
-    with progress_bar() as progress, Compilers() as compilers:
-        for found in load_targets(target):
-            progress(found.name, "export", 0.0)
-            exported = _exported(made, found, events, use_cache=not no_cache)
-            for artifact in _artifacts(
-                exported,
-                found,
-                made,
-                options,
-                compilers=compilers,
-                events=events,
-                use_cache=not no_cache,
-            ):
-                progress(f"{found.name} {artifact.precision}", "verify", 0.0)
-                with deployed(artifact, found, made) as session:
-                    ladder, cached = verify_stage(
-                        exported.model,
-                        artifact,
-                        found,
-                        session,
-                        compilers,
-                        use_cache=not no_cache,
-                    )
-                events.append(cached.event)
-                ladders[f"{found.name} {artifact.precision}"] = ladder
-    _explain(events, explain_cache)
-    _answer(ladders, json, lambda: ladder_lines(ladders))
-    broken = {name: ladder.first_broken for name, ladder in ladders.items() if ladder.first_broken}
-    if strict and broken:
-        msg = "; ".join(f"{name} breaks at rung {rung}" for name, rung in broken.items())
-        raise GateError(msg, hint="The rung's limit and errors are in the table.")
+app.command()(stage_verbs.export)
+app.command(name="compile")(stage_verbs.compile_model)
+app.command()(stage_verbs.verify)
 
 
 @app.command()
@@ -256,7 +131,7 @@ def report(
         sys.stdout.write(text)
         return
     output.write_text(text, encoding="utf-8")
-    _say(f"written: {output}")
+    say(f"written: {output}")
 
 
 @app.command()
@@ -278,7 +153,7 @@ def compare(
     if fail_if:
         parse_conditions(fail_if)
     found = compare_rows(measured_rows(baseline.split(",")), measured_rows(candidate.split(",")))
-    _answer(found, json, lambda: comparison_table(found))
+    answer(found, json, lambda: comparison_table(found))
     if fail_if:
         gate(found, fail_if)
 
@@ -290,7 +165,7 @@ def targets(json: Json = False) -> None:
     from edgedeploy.target import load_target, target_files
 
     found = [load_target(name) for name in sorted(target_files())]
-    _answer(found, json, lambda: target_table(found))
+    answer(found, json, lambda: target_table(found))
 
 
 @app.command()
@@ -302,7 +177,7 @@ def doctor(json: Json = False) -> None:
     with progress_bar() as progress:
         progress("doctor", "probing", 0.0)
         found = examine()
-    _answer(found, json, lambda: diagnosis_table(found))
+    answer(found, json, lambda: diagnosis_table(found))
 
 
 def main() -> None:
@@ -314,7 +189,7 @@ def main() -> None:
         _complain(err)
         sys.exit(err.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted: finished rows are kept; `edgedeploy deploy --resume last` goes on")
+        say("interrupted: finished rows are kept; `edgedeploy deploy --resume last` goes on")
         sys.exit(130)
     except typer.Exit as err:
         sys.exit(err.exit_code)
@@ -376,7 +251,7 @@ def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:
         found = report_of(run)
         progress(run.id, "report", 0.0)
         page = write_report(found, run)
-    _explain(pipeline.events, explain_cache)
+    explain(pipeline.events, explain_cache)
     if json:
         from edgedeploy.report.json_file import to_json
 
@@ -387,81 +262,12 @@ def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:
     raise typer.Exit(exit_code(found.rows))
 
 
-def _exported(
-    workload: "Workload", target: "Target", events: "list[CacheEvent]", *, use_cache: bool
-) -> "Exported":
-    from edgedeploy.export import export as export_stage
-
-    made, cached = export_stage(workload, target.opset, use_cache=use_cache)
-    events.append(cached.event)
-    return made
-
-
-def _artifacts(
-    exported: "Exported",
-    target: "Target",
-    workload: "Workload",
-    options: WorkloadOptions,
-    *,
-    compilers: "Compilers",
-    events: "list[CacheEvent]",
-    use_cache: bool,
-) -> "list[Artifact]":
-    from edgedeploy.calibrate import calibrate
-    from edgedeploy.compile import compile_model, precisions_of
-
-    found = []
-    for precision in precisions_of(target, exported.model, options.precisions()):
-        artifact, cached = compile_model(
-            exported.model,
-            target,
-            precision,
-            workload,
-            compilers=compilers,
-            calibration=lambda: calibrate(workload, exported.inputs, use_cache=use_cache)[0],
-            use_cache=use_cache,
-        )
-        events += [each.event for each in cached]
-        found.append(artifact)
-    return found
-
-
-def _copy(source: Path, folder: Path) -> None:
-    import shutil
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, folder)
-    _say(f"copied to {folder}")
-
-
-def _answer(record: object, json: bool, show: "Callable[[], None]") -> None:
-    if not json:
-        show()
-        return
-    import msgspec
-
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
-
-
-def _explain(events: "Sequence[CacheEvent]", asked: bool) -> None:
-    for event in events:
-        if asked or event.outcome == "damaged":
-            _say(f"cache: {event.stage} of {event.subject}: {event.outcome}: {event.why}")
-
-
 def _complain(err: EdgeDeployError) -> None:
     if err.log:
-        _say(f"log:\n{err.log}\n")
-    _say(f"error: {err.message}")
+        say(f"log:\n{err.log}\n")
+    say(f"error: {err.message}")
     if err.hint:
-        _say(f"  do: {err.hint}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+        say(f"  do: {err.hint}")
 
 
 def _terminated(*_: object) -> None:

@@ -36,7 +36,6 @@ class Instruments:
 
     opened: list[tuple[str, Worker]] = field(default_factory=list)
     missed: list[Missed] = field(default_factory=list)
-    tools: dict[str, str] = field(default_factory=dict)
 
     def stop(self) -> tuple[list[Series], RawSeries]:
         """End polling; the channels read, and what was read of them."""
@@ -48,7 +47,8 @@ class Instruments:
             except EdgeDeployError as err:
                 self.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
                 continue
-            self.missed += [Missed(what=name, reason=text) for text in answer["errors"]]
+            told = (*answer["errors"], *answer.get("notes", ()))
+            self.missed += [Missed(what=name, reason=text) for text in dict.fromkeys(told)]
             for channel in answer["channels"]:
                 key = f"{name}/{channel['name']}"
                 t_ns = np.asarray(channel["t_ns"], dtype=np.int64)
@@ -81,11 +81,12 @@ def polling(target: Target, device: Device) -> Iterator[Instruments]:
             try:
                 worker = device.worker(instrument_program(name), timeout_s=60)
                 stack.enter_context(worker)
-                worker.call("sample.start", options=options, period_s=period_s)
+                answer = worker.call("sample.start", options=options, period_s=period_s)
             except EdgeDeployError as err:
                 found.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
                 continue
             found.opened.append((name, worker))
+            found.missed += [Missed(what=name, reason=note) for note in answer.get("notes", ())]
         yield found
 
 

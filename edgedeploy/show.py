@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgedeploy.comparison import Comparison
     from edgedeploy.doctor import Diagnosis
     from edgedeploy.pipeline import Progress
-    from edgedeploy.records import Artifact, Ladder, Model, Report, Target
+    from edgedeploy.records import Artifact, Ladder, Model, Report, Rung, Target
 
 SHOWN_AFTER_S = 0.3
 
@@ -126,7 +126,7 @@ def ladder_lines(ladders: "Mapping[str, Ladder]") -> None:
                 rung.name,
                 _number(rung.max_abs_error, ".3g"),
                 _number(rung.mean_abs_error, ".3g"),
-                "equal" if rung.equal else _number(rung.snr_db, ".1f"),
+                _snr(rung),
                 _number(rung.cosine, ".6f"),
                 _number(rung.top1_agreement, ".1%"),
                 state,
@@ -192,6 +192,12 @@ def diagnosis_table(found: "Diagnosis") -> None:
         why = f"{p.interpreter_kind}: {p.interpreter_why}"
         programs.add_row(f"{p.kind} {p.name}", "yes" if p.found else "no", detail, why)
     console.print(programs)
+
+
+def _snr(rung: "Rung") -> str:
+    if rung.equal:
+        return "reference" if rung.max_abs_error is None else "equal"
+    return _number(rung.snr_db, ".1f")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -12,7 +12,7 @@ IDENTITY = ("run", "workload", "target", "board", "precision", "status")
 FAILURE = ("stage", "message", "hint", "instability")
 
 # A spreadsheet takes a text that starts so for a formula, the full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def to_csv(report: Report) -> str:

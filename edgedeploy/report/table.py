@@ -190,7 +190,7 @@ def _cell(key: str, row: Row, name: str, baselines: dict[str, tuple[int, Figure]
     name_of_format = "memory_load_peak_bytes" if key == "memory_peak_bytes" else key
     if figure.value is None:
         return Cell(NULL, reason=one_line(figure.reason or "") if row.status == "ok" else None)
-    return Cell(format_figure(name_of_format, figure), figure.value, figure.source)
+    return Cell(one_line(format_figure(name_of_format, figure)), figure.value, figure.source)
 
 
 def _speedup(row: Row, baseline: tuple[int, Figure] | None) -> Cell:

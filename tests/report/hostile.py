@@ -9,7 +9,9 @@ from sample import Arrays, sample
 
 from edgedeploy.records import Report
 
-ATTACK = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)><!--&amp;\x1b[31m\u202e|"
+ATTACK = (
+    "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)><!--&amp;\x1b[31m\u202e|"
+)
 SHOWN = ATTACK.replace("\x1b", "\ufffd").replace("\u202e", "\ufffd")
 
 
@@ -28,7 +30,7 @@ def _plus(text: str) -> str:
     return ATTACK + text
 
 
-def _attack(value: Any, kind: Any) -> Any:
+def _attack(value: object, kind: object) -> object:
     if isinstance(value, msgspec.Struct):
         hints = typing.get_type_hints(type(value))
         return type(value)(**{
@@ -48,7 +50,7 @@ def _attack(value: Any, kind: Any) -> Any:
     return value
 
 
-def _limited(kind: Any) -> bool:
+def _limited(kind: object) -> bool:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return any(_limited(part) for part in typing.get_args(kind))
     return typing.get_origin(kind) is typing.Literal

@@ -59,10 +59,10 @@ def ok_row(
     watts: float | None = None,
     source: Source = "measured",
     instability: tuple[records.Instability, ...] = (),
-    load_peak: int = 11_800_000,
     size: int = 142_000,
 ) -> tuple[Row, Arrays]:
     """A measured row and its raw series."""
+    load_peak = (88_000 if source == "emulated" else 11_800_000) + int(watts or 0) * 25_000_000
     values = latencies(median_s, count, seed=seed)
     clock = 1_000_000_000
     start = clock + 2_500_000_000
@@ -82,22 +82,14 @@ def ok_row(
             count=count,
         )
     ]
+    rested, saturated = clock + 2_000_000_000, end + 1_000_000_000
+    cooled, finished = saturated + 1_000_000_000, round(1.7 / median_s)
     windows = (
-        Window(phase="idle", start_ns=clock, end_ns=clock + 2_000_000_000, count=0),
-        Window(
-            phase="warm_up", start_ns=clock + 2_000_000_000, end_ns=start, count=900, steady=True
-        ),
+        Window(phase="idle", start_ns=clock, end_ns=rested, count=0),
+        Window(phase="warm_up", start_ns=rested, end_ns=start, count=900, steady=True),
         Window(phase="latency", start_ns=start, end_ns=end, count=count),
-        Window(
-            phase="throughput",
-            start_ns=end,
-            end_ns=end + 1_000_000_000,
-            count=round(1.7 / median_s),
-            concurrency=2,
-        ),
-        Window(
-            phase="cool_down", start_ns=end + 1_000_000_000, end_ns=end + 2_000_000_000, count=0
-        ),
+        Window(phase="throughput", start_ns=end, end_ns=saturated, count=finished, concurrency=2),
+        Window(phase="cool_down", start_ns=saturated, end_ns=cooled, count=0),
     )
     if watts is not None:
         t = np.arange(clock, end + 2_000_000_000, 20_000_000)
@@ -224,15 +216,27 @@ def sample() -> tuple[records.Report, dict[tuple[str, str, str], Arrays]]:
         message="the host's load average was 1.84 before the run on 2 cores (limit 1): stop what"
         " else runs there, wait a minute, run again",
     )
-    orin = "Jetson Orin Nano 8 GB developer kit"
+    host, orin = "x86-64 host", "Jetson Orin Nano 8 GB developer kit"
+    unstable = (drifted, busy)
+    qemu = "ESP32-S3 under QEMU"
     measured = [
-        ok_row("host", "x86-64 host", "fp32", 4.12e-4, 0.9778, seed=1),
-        ok_row("host", "x86-64 host", "int8", 2.2e-4, 0.975, seed=2, instability=(drifted, busy), size=48_000),
-        ok_row("host-openvino", "x86-64 host", "int8", 1.74e-4, 0.9722, seed=3, size=61_000),
-        ok_row("orin-nano", orin, "fp16", 2.9e-4, 0.9778, seed=4, watts=7.4, size=96_000, load_peak=188_000_000),
-        ok_row("orin-nano", orin, "int8", 1.9e-4, 0.9694, seed=5, watts=6.6, size=58_000, load_peak=176_000_000),
-        ok_row("esp32-s3", "ESP32-S3 under QEMU", "int8", 2.31e-2, 0.9667, seed=6, count=320, source="emulated", size=39_000, load_peak=88_000),
-    ]  # fmt: skip
+        ok_row("host", host, "fp32", 4.12e-4, 0.9778, seed=1),
+        ok_row("host", host, "int8", 2.2e-4, 0.975, seed=2, instability=unstable, size=48_000),
+        ok_row("host-openvino", host, "int8", 1.74e-4, 0.9722, seed=3, size=61_000),
+        ok_row("orin-nano", orin, "fp16", 2.9e-4, 0.9778, seed=4, watts=7.4, size=96_000),
+        ok_row("orin-nano", orin, "int8", 1.9e-4, 0.9694, seed=5, watts=6.6, size=58_000),
+        ok_row(
+            "esp32-s3",
+            qemu,
+            "int8",
+            2.31e-2,
+            0.9667,
+            seed=6,
+            count=320,
+            source="emulated",
+            size=39_000,
+        ),
+    ]
     failed = [
         failed_row(
             "hailo8",

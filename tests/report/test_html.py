@@ -130,9 +130,7 @@ def test_no_text_breaks_out_of_the_page(page: Page) -> None:
 
 def test_no_text_breaks_out_of_the_rows_kept_as_json() -> None:
     report, _ = hostile()
-    rows = [
-        msgspec.structs.replace(report.rows[i % 9], run=f"{ATTACK}{i:03d}") for i in range(210)
-    ]
+    rows = [msgspec.structs.replace(report.rows[i % 9], run=f"{ATTACK}{i:03d}") for i in range(210)]
     page = Page(to_html(msgspec.structs.replace(report, rows=tuple(rows)), {}))
     assert page.problems == []
     assert [a.get("type") for a in page.named("script")] == ["application/json", None]
@@ -179,7 +177,7 @@ def test_one_source_needs_no_marks() -> None:
     rows = tuple(row for row in report.rows if row.target != "esp32-s3")
     page = Page(to_html(msgspec.structs.replace(report, rows=rows), series))
     assert "All figures are measured on the device." in page.text
-    assert ["97.78 %"] == [c[3] for c in page.cells if c[:2] == ["hostx86-64 host", "fp32"]]
+    assert [c[3] for c in page.cells if c[:2] == ["hostx86-64 host", "fp32"]] == ["97.78 %"]
 
 
 def test_series_not_at_hand_are_said_to_be_missing() -> None:

@@ -1,0 +1,63 @@
+# make deploy: set everything up and deploy. make test: set everything up and test.
+# Variables of `make deploy`: TARGET (several, with commas), WORKLOAD (a name or a path), PRECISION.
+TARGET ?= host
+WORKLOAD ?= digits
+PRECISION ?=
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OPTIONS := $(if $(PRECISION),--precision $(PRECISION))
+
+.PHONY: deploy test lint doctor bench wheel schema lock system clean
+
+deploy: $(VENV)/ready
+	$(BIN)/edgedeploy deploy $(WORKLOAD) --target $(TARGET) $(OPTIONS)
+
+doctor: $(VENV)/ready
+	$(BIN)/edgedeploy doctor
+
+test: $(VENV)/ready-dev
+	$(BIN)/pytest -n 2 -m "not hardware and not slow" $(TESTS)
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/run.py
+
+wheel: $(VENV)/ready
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# The published schemas, made from the records.
+schema: $(VENV)/ready
+	$(BIN)/python -m edgedeploy.schemas
+
+# System packages that some tests need: a browser for the HTML report.
+system:
+	apt-get update
+	apt-get install --yes --no-install-recommends chromium
+
+# Pins anew from what is installed; look at the difference before committing it.
+lock: $(VENV)/ready-dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > new.lock
+
+$(VENV)/python-checked:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "edgedeploy needs Python 3.11 or later; $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1). Run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/ready: $(VENV)/python-checked requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build
