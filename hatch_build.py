@@ -1,4 +1,4 @@
-"""Ship the programs and the data inside the wheel; an editable install reads them where they lie."""
+"""Ship programs and data inside the wheel; an editable install reads them where they lie."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ KINDS = ("targets", "compilers", "profilers", "firmware")
 
 
 class ShareHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Static force-include would copy the folders into editable installs too, and leave them stale."""
+    """Static force-include would leave stale copies in editable installs."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":

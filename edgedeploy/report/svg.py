@@ -11,6 +11,8 @@ from edgedeploy.report.text import MINUS, printable
 TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"), (1e-9, "ns"))
 # Mean advance of a digit or small letter at the charts' 11 px; labels are placed by it.
 CHARACTER_PX = 6.0
+# Data closer together than this share of itself are drawn as one value.
+SAME = 1e-6
 
 
 class Scale(NamedTuple):
@@ -43,10 +45,11 @@ def scale_over(
     low: float, high: float, start: float, end: float, *, log: bool, margin: float = 0.04
 ) -> Scale:
     """A scale with `margin` times the data's extent on both sides of it, never of zero extent."""
+    apart = high - low > SAME * abs(high)
     if log:
-        factor = (high / low) ** margin if high > low else 1.2
+        factor = (high / low) ** margin if apart else 1.2
         return Scale(low / factor, high * factor, start, end, log=True)
-    added = (high - low) * margin or abs(high) * 0.1 or 1.0
+    added = (high - low) * margin if apart else abs(high) * 0.1 or 1.0
     return Scale(low - added, high + added, start, end)
 
 
