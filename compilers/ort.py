@@ -25,8 +25,7 @@ Array = npt.NDArray[Any]
 Table = dict[str, Any]
 # protobuf holds at most 2 GiB; beyond this the weights go to a file beside the model
 EXTERNAL_BYTES = 1_800_000_000
-BINS = 2048
-LEVELS = 256
+BINS, LEVELS = 2048, 256
 FLOATS = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.FLOAT16: np.float16}
 DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 QUANTIZED = re.compile(r"(Dynamic)?(Quantize|Dequantize)Linear|QLinear\w+|QGemm|\w+Integer")
@@ -119,6 +118,7 @@ def quantize_model(model: str, output: str, calibration: str | None, options: Ta
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     path = Path(output, "quantized.onnx")
     save(quantizer.model.model, path)
     return {"path": str(path), "options": chosen, "warnings": [], **probe()}

@@ -84,7 +84,7 @@ def _fixed_parts(workload: Workload, opset: int) -> dict[str, str]:
     spec = {
         "model": workload.model,
         "inputs": workload.inputs,
-        "data": data_spec(workload),
+        "data": msgspec.structs.replace(data_spec(workload), count=None),
         "samples": workload.verify_samples,
         "folder": workload.folder,
     }

@@ -22,15 +22,26 @@ from edgedeploy.errors import (
     UnsupportedError,
     WorkerError,
 )
+from edgedeploy.interpreter import variable
+from edgedeploy.process import kill_all, memory_bytes
 
 INPROC = Path(__file__).with_name("_inproc")
 SERVE = INPROC / "serve.py"
 LOG_TAIL = 2000
-POLL_S = 0.5
+# A program that prints without end must not fill the disk.
+LOG_MOST_BYTES = 256 << 20
+POLL_S = 0.2
 KINDS: dict[str, type[EdgeDeployError]] = {
     "missing": MissingError,
     "unsupported": UnsupportedError,
     "input": InputError,
+}
+# For a program that gives no remedy of its own.
+HINTS: dict[type[EdgeDeployError], str] = {
+    MissingError: "Install it, or set {variable} to a Python that has it (`edgedeploy doctor`).",
+    UnsupportedError: "Take another target or precision, or change the model where it says.",
+    InputError: "Correct what it names; the log shows where it was found.",
+    WorkerError: "The traceback is in its log.",
 }
 Event = dict[str, Any]
 
@@ -61,8 +72,10 @@ class Worker:
         with contextlib.ExitStack() as stack:
             self._log = stack.enter_context(tempfile.TemporaryFile(prefix="edgedeploy-log-"))
             self._open = stack.pop_all()
-        self._rest = b""
+        self._rest = bytearray()
         self._called = ""
+        self._over = False
+        self._next_check = time.monotonic() + POLL_S
         try:
             self._process = subprocess.Popen(
                 command,
@@ -92,10 +105,9 @@ class Worker:
         if self._process.stdin and not self._process.stdin.closed:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self._kill()
+        self._kill()
         if self._process.stdout:
             self._process.stdout.close()
         self._open.close()
@@ -117,7 +129,8 @@ class Worker:
             self._process.stdin.write(request)
             self._process.stdin.flush()
         except OSError:
-            self._process.wait(5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
             raise self._ended() from None
 
     def finish(
@@ -131,15 +144,7 @@ class Worker:
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
         while True:
-            line = self._line(deadline, limit_s)
-            try:
-                message = json.loads(line)
-            except ValueError:
-                message = None
-            if not isinstance(message, dict):
-                self._kill()
-                msg = f"{self.name} answered {line[:80]!r} to {self._called}, expected JSON"
-                raise WorkerError(msg, hint="Its log is in the row.", log=self.log())
+            message = self._message(self._line(deadline, limit_s))
             if "event" in message:
                 if on_event:
                     on_event(message)
@@ -165,30 +170,55 @@ class Worker:
     def _line(self, deadline: float, limit_s: float) -> bytes:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        while b"\n" not in self._rest:
-            left = deadline - time.monotonic()
-            if left <= 0:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        searched = 0
+        while (end := self._rest.find(b"\n", searched)) < 0:
+            searched = len(self._rest)
+            now = time.monotonic()
+            if now >= deadline:
                 self._kill()
                 msg = f"{self.name} gave no answer to {self._called} within {limit_s:g} s"
-                hint = "Raise --timeout, or see the log for where it stands."
+                hint = "Raise --timeout; the log shows where it stood."
                 raise WorkerError(msg, hint=hint, log=self.log())
-            ready, _, _ = select.select([descriptor], [], [], min(left, POLL_S))
-            if not ready:
-                self._check_memory()
-                continue
-            block = os.read(descriptor, 1 << 16)
-            if not block:
-                self._process.wait()
+            if now >= self._next_check:
+                self._check(now)
+            gone = self._process.poll() is not None
+            if poll.poll(max(0.0, min(deadline - now, POLL_S)) * 1e3):
+                block = os.read(descriptor, 1 << 20)
+                if not block:
+                    self._process.wait()
+                    raise self._ended()
+                self._rest += block
+            elif gone:  # and what it started holds the pipe open
                 raise self._ended()
-            self._rest += block
-        line, _, self._rest = self._rest.partition(b"\n")
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
         return line
 
-    def _check_memory(self) -> None:
+    def _message(self, line: bytes) -> dict[str, Any]:
+        """A line as one of the three messages there are: an event, an answer, an error."""
         try:
-            used = psutil.Process(self._process.pid).memory_info().rss
-        except psutil.Error:
-            return
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if isinstance(message, dict):
+            kinds = message.keys() & {"event", "answer", "error"}
+            if kinds == {"event"} or (
+                len(kinds) == 1 and isinstance(message[next(iter(kinds))], dict)
+            ):
+                return message
+        self._kill()
+        found = line[:80].decode(errors="replace")
+        msg = f"{self.name} answered {found!r} to {self._called}, expected a JSON object"
+        hint = "A program returns a dict, and writes to no descriptor but 1 and 2."
+        raise WorkerError(msg, hint=hint, log=self.log())
+
+    def _check(self, now: float) -> None:
+        self._next_check = now + POLL_S
+        if os.fstat(self._log.fileno()).st_blocks * 512 > LOG_MOST_BYTES:
+            os.ftruncate(self._log.fileno(), 0)
+        used = memory_bytes(self._process.pid)
         if used > self._limit:
             self._kill()
             msg = (
@@ -199,17 +229,20 @@ class Worker:
             raise WorkerError(msg, hint=hint, log=self.log())
 
     def _failure(self, error: dict[str, Any]) -> EdgeDeployError:
-        kind = KINDS.get(error["kind"], WorkerError)
-        message = error["message"]
+        said = {key: str(error.get(key) or "") for key in ("type", "message", "hint", "traceback")}
+        kind = KINDS.get(str(error.get("kind")), WorkerError)
+        message = said["message"]
         if kind is WorkerError:
-            message = f"{self.name}: {error['type']}: {message}"
-        log = "\n".join(part for part in (self.log(), error["traceback"].strip()) if part)
-        return kind(message, hint=error["hint"], log=log[-LOG_TAIL:])
+            message = f"{self.name}: {said['type']}: {message}"
+        hint = said["hint"] or HINTS[kind].format(variable=variable(Path(self.name)))
+        log = "\n".join(part for part in (self.log(), said["traceback"].strip()) if part)
+        return kind(message, hint=hint, log=log[-LOG_TAIL:])
 
     def _ended(self) -> WorkerError:
+        self._kill()
         code = self._process.returncode
-        if code is not None and code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
+        if code < 0:
+            how = f"was killed by {_signal_name(-code)}"
             if code == -signal.SIGKILL:
                 how += " (the system does that when memory runs out)"
         else:
@@ -218,6 +251,13 @@ class Worker:
         return WorkerError(msg, hint="Its last output is in the row's log.", log=self.log())
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if not self._over:
+            kill_all(self._process)
+        self._over = True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal between the first and the last
+        return f"signal {number}"

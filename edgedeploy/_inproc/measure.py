@@ -26,6 +26,7 @@ Call = Callable[[], Any]
 clock = time.perf_counter_ns
 
 BLOCK_MIN_S = 0.03
+BLOCK_MAX_S = 1.0
 BLOCK_MIN_COUNT = 5
 STEADY_BLOCKS = 3
 STEADY_WITHIN = 0.05
@@ -39,12 +40,12 @@ def prepare(
     """Load the artifact, and say what memory it took beyond the empty runtime's."""
     program.probe()
     empty = resident_bytes()
-    reset_peak()
+    forgotten = reset_peak()
     start = clock()
     loaded = program.load(artifact=artifact, options=options)
     load_s = (clock() - start) / 1e9
     memory: Dict[str, int] = {}
-    peak = peak_bytes()
+    peak = peak_bytes() if forgotten else None
     if empty is not None and peak is not None:
         memory = {"empty_runtime": empty, "load_peak": max(0, peak - empty)}
     return {"loaded": loaded, "load_s": load_s, "memory_bytes": memory}
@@ -62,7 +63,8 @@ def infer(program: ModuleType, emit: Emit, inputs: str, outputs: str) -> Dict[st
     for i in range(count):
         result = program.run({name: values[i] for name, values in samples.items()})
         for name, value in result.items():
-            collected.setdefault(name, []).append(np.asarray(value))
+            # a copy: some runtimes give the same memory again for the next outputs
+            collected.setdefault(name, []).append(np.array(value))
         if i % 64 == 63:
             emit({"event": "progress", "phase": "infer", "done": i + 1, "total": count})
     elapsed_s = (clock() - start) / 1e9
@@ -88,7 +90,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
     call = program.bind(sample)
     progress("warm_up")
     windows.append(warm_up(call, plan["warm_up_min_s"], plan["warm_up_max_s"]))
-    reset_peak()
+    forgotten = reset_peak()
     progress("latency")
     before = time.process_time_ns()
     window, starts, durations = latency(
@@ -99,7 +101,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
         plan["latency_count"],
     )
     cpu_s = (time.process_time_ns() - before) / 1e9
-    steady_peak = peak_bytes()
+    steady_peak = peak_bytes() if forgotten else None
     windows.append(window)
     emit({"event": "latency", "start_ns": _packed(starts), "duration_ns": _packed(durations)})
     progress("throughput")
@@ -133,11 +135,14 @@ def warm_up(call: Call, min_s: float, max_s: float) -> Dict[str, Any]:
     while True:
         block: List[int] = []
         block_start = clock()
-        while len(block) < BLOCK_MIN_COUNT or clock() - block_start < BLOCK_MIN_S * 1e9:
+        block_s = 0.0
+        while block_s < BLOCK_MIN_S or (len(block) < BLOCK_MIN_COUNT and block_s < BLOCK_MAX_S):
             before = clock()
             call()
-            block.append(clock() - before)
-            if clock() - start > max_s * 1e9:
+            after = clock()
+            block.append(after - before)
+            block_s = (after - block_start) / 1e9
+            if after - start > max_s * 1e9:
                 break
         count += len(block)
         medians.append(statistics.median(block))
@@ -291,11 +296,14 @@ def peak_bytes() -> Optional[int]:
     return _status("VmHWM:")
 
 
-def reset_peak() -> None:
-    """Forget the peak so far (Linux: `5` to clear_refs); elsewhere the peak is null anyway."""
-    if os.path.exists("/proc/self/clear_refs"):
+def reset_peak() -> bool:
+    """Forget the peak so far (Linux: `5` to clear_refs); whether that was possible."""
+    try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
+    except OSError:
+        return False
+    return True
 
 
 def _status(field: str) -> Optional[int]:
@@ -324,10 +332,9 @@ def host_facts() -> Dict[str, Any]:
     for line in information.splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
-    frequency = read_text(policy + "scaling_cur_freq")
-    clock_hz = float(frequency) * 1e3 if frequency else None
-    if clock_hz is None and fields.get("cpu MHz"):
-        clock_hz = float(fields["cpu MHz"]) * 1e6
+    clock_hz = _number(read_text(policy + "scaling_cur_freq"), 1e3)
+    if clock_hz is None:
+        clock_hz = _number(fields.get("cpu MHz"), 1e6)
     memory = read_text("/proc/meminfo") or ""
     total = next((x.split()[1] for x in memory.splitlines() if x.startswith("MemTotal")), None)
     return {
@@ -345,6 +352,14 @@ def host_facts() -> Dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def _number(text: Optional[str], factor: float) -> Optional[float]:
+    """A system file's number; None for what some kernels write instead of one ("<unknown>")."""
+    try:
+        return float(text) * factor if text else None
+    except ValueError:
+        return None
 
 
 def _temperatures() -> Dict[str, float]:

@@ -1,15 +1,18 @@
 """python serve.py PROGRAM: answer calls of one program's functions, in that program's environment.
 
 Standard library only, Python 3.8 and later; this file and its neighbours are sent to other hosts.
-Requests come as JSON lines on stdin, events and answers leave as JSON lines on a private copy of
-stdout: whatever the program or its vendor's library prints goes to stderr and does no harm. When
-stdin closes, the one who asked is gone, and this process ends whatever it is doing.
+Requests come as JSON lines on a private copy of stdin, events and answers leave as JSON lines on one
+of stdout: what the program or its vendor's library prints goes to stderr and does no harm, and what
+it starts finds nothing to read. When stdin closes, the one who asked is gone, and this process ends
+whatever it is doing, with all that it started.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -17,14 +20,17 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 Emit = Callable[[Dict[str, Any]], None]
 KINDS = {"Missing": "missing", "Unsupported": "unsupported", "BadInput": "input"}
+# How long a program may take to leave once nobody asks any more.
+LAST_S = 10.0
 
 
 def load_module(path: str, name: str) -> ModuleType:
@@ -43,7 +49,9 @@ def failure(err: BaseException) -> Dict[str, Any]:
     kind = next((KINDS[c.__name__] for c in type(err).__mro__ if c.__name__ in KINDS), "failed")
     if isinstance(err, ImportError) and err.name:
         kind = "missing"
-    kind = getattr(err, "kind", kind)
+    own = getattr(err, "kind", None)
+    if isinstance(own, str) and own in ("failed", "missing", "unsupported", "input"):
+        kind = own
     return {
         "type": type(err).__name__,
         "kind": kind,
@@ -61,6 +69,11 @@ def peak_memory_bytes() -> Optional[int]:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def facts() -> Dict[str, Any]:
+    """What goes with every answer."""
+    return {"python": platform.python_version(), "peak_memory_bytes": peak_memory_bytes()}
 
 
 def sha256(program: ModuleType, emit: Emit, path: str) -> Dict[str, Any]:
@@ -109,28 +122,65 @@ def resolve(program: ModuleType, name: str, emit: Emit) -> Callable[..., Any]:
     return lambda **arguments: getattr(module, function)(program, emit, **arguments)
 
 
+def private_ends() -> Tuple[IO[str], IO[str]]:
+    """Requests and answers on descriptors of their own; 0 reads nothing, 1 and 2 are the log."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a crash would swallow what is not written out
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    return requests, answers
+
+
+def first_to_go() -> None:
+    """Where memory runs out, the system is to end this process, not the one who asked (Linux)."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:  # no such system, or not allowed: nothing is lost
+        return
+
+
+def leave() -> None:
+    """End at once, with all that was started here."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(3)
+
+
 def main() -> None:
     """Serve until stdin closes."""
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    del sys.path[0]  # this folder: nothing here may shadow a vendor's module
+    asked, private = private_ends()
+    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]  # this folder: nothing here may shadow a vendor's module
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asked decides, by closing stdin
+    faulthandler.enable()
+    first_to_go()
     lock = threading.Lock()
 
-    def emit(event: Dict[str, Any]) -> None:
+    def write(text: str) -> None:
         with lock:
-            private.write(json.dumps(event) + "\n")
+            private.write(text + "\n")
             private.flush()
+
+    def emit(event: Dict[str, Any]) -> None:
+        write(json.dumps(event))
 
     requests: "queue.Queue[Optional[str]]" = queue.Queue()
     busy = threading.Event()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in asked:
+            busy.set()
             requests.put(line)
-        if busy.is_set():
-            os._exit(3)
-        requests.put(None)
+        if not busy.is_set():
+            requests.put(None)
+            time.sleep(LAST_S)
+        leave()
 
     threading.Thread(target=read, daemon=True).start()
     program: Optional[ModuleType] = None
@@ -138,20 +188,17 @@ def main() -> None:
         line = requests.get()
         if line is None:
             break
-        busy.set()
         try:
             request = json.loads(line)
             if program is None:
                 program = load_module(sys.argv[1], "edgedeploy_program")
             function = resolve(program, request["call"], emit)
             answer = function(**request.get("arguments", {}))
-            message = {"answer": answer}
+            text = json.dumps({"answer": answer, **facts()})
         except (Exception, SystemExit) as err:
-            message = {"error": failure(err)}
+            text = json.dumps({"error": failure(err), **facts()})
         busy.clear()
-        message["python"] = platform.python_version()
-        message["peak_memory_bytes"] = peak_memory_bytes()
-        emit(message)
+        write(text)
     close = getattr(program, "close", None)
     if close is not None:
         close()

@@ -86,8 +86,9 @@ def best_cells(table: Comparison) -> set[tuple[int, int]]:
     found = set()
     for j, column in enumerate(table.columns):
         competing = sum(line[j].value is not None for line in table.cells)
-        if column.better and competing > 1:
-            found |= {(i, j) for i in _best(table, j)}
+        best = _best(table, j) if column.better else []
+        # Where all are equal none stands out.
+        found |= {(i, j) for i in best if len(best) < competing}
     return found
 
 
@@ -110,7 +111,8 @@ def _best(table: Comparison, j: int) -> list[int]:
 
 def _why_none(table: Comparison, j: int) -> str:
     reasons = {reason for line in table.cells if (reason := line[j].reason) is not None}
-    return next(iter(reasons)) if len(reasons) == 1 else "no row has it; reasons below the table"
+    short = {reason.partition(" (")[0] for reason in reasons}
+    return short.pop() if len(short) == 1 else "no row has it; reasons below the table"
 
 
 def meta(report: Report) -> list[tuple[str, str]]:

@@ -113,11 +113,13 @@ def _label(
     px, py, span = x(point.latency_s), y(point.accuracy), len(name) * svg.CHARACTER_PX
     below_right, above_left = (px + 7, py + 16, "start"), (px - 7, py - 8, "end")
     right, left_of = (px + 9, py + 4, "start"), (px - 9, py + 4, "end")
+    above_right = (px + 7, py - 8, "start")
     above, below = (px, py - 9, "middle"), (px, py + 18, "middle")
-    others = (above, below, (px + 7, py - 8, "start"), (px - 7, py + 16, "end"))
+    others = (above, below, above_right, (px - 7, py + 16, "end"))
     sides = (right, left_of, below_right, above_left)
     # The front's line leaves a point to the right and downwards.
-    first = (below_right, above_left, left_of, right) if point.on_front else sides
+    free = (below_right, above_left, above_right, left_of, right)
+    first = free if point.on_front else sides
     for left, base, anchor in (*first, *others):
         start = left - {"start": 0.0, "middle": span / 2, "end": span}[anchor]
         box = _Box(start, base - LABEL_PX + 3, start + span, base + 3)
