@@ -145,9 +145,8 @@ def compile_model(
     settings = SessionOptions()
     settings.optimized_model_filepath = str(path)
     if any(tensor.data_location == tensor.EXTERNAL for tensor in source.graph.initializer):
-        key = "session.optimized_model_external_initializers_"
-        settings.add_session_config_entry(key + "file_name", path.name + ".data")
-        settings.add_session_config_entry(key + "min_size_in_bytes", "1024")
+        key = "session.optimized_model_external_initializers_file_name"
+        settings.add_session_config_entry(key, path.name + ".data")
     open_session(model, f"ORT_ENABLE_{chosen['graph_optimization'].upper()}", settings)
     return {"path": str(path), "format": "onnx", "options": chosen, "warnings": [], **probe()}
 
@@ -191,10 +190,8 @@ def layer_errors(model: str, quantized: str, inputs: str, options: Table) -> Tab
     return {"layers": [{"layer": layer, "snr_db": value} for layer, value in worst_first]}
 
 
-def calibrate(
-    model: onnx.ModelProto, calibration: str, options: Table, work: Path
-) -> dict[str, tuple[Array, Array]]:
-    """The range of each activation, as 0-d arrays of its own type.
+def calibrate(model: onnx.ModelProto, calibration: str, options: Table, work: Path) -> Table:
+    """The range of each activation, as numpy scalars of its own type.
 
     Minimum and maximum are taken inside the graph, so only numbers leave it. Entropy and percentile
     read the samples again into histograms of fixed size. One sample's activations are held at most.
@@ -221,16 +218,14 @@ def calibrate(
         reduced.CopyFrom(model)
         session = with_outputs(reduced, names, work / "whole.onnx")
         counts = np.zeros((len(names), BINS), np.int64)
+        span = np.where(high > low, high - low, 1.0)
         for feed in samples:
             for i, value in enumerate(session.run(names, feed)):
-                scale = np.float32(BINS / max(high[i] - low[i], sys.float_info.min))
-                place = np.clip((value.ravel() - np.float32(low[i])) * scale, 0, BINS - 1)
+                place = np.clip((value.ravel() - low[i]) * (BINS / span[i]), 0, BINS - 1)
                 counts[i] += np.bincount(place.astype(np.int32), minlength=BINS)
         for i in range(len(names)):
             low[i], high[i] = clip(counts[i], low[i], high[i], options)
-    ranges = {}
-    for name, a, b in zip(names, low, high, strict=True):
-        ranges[name] = np.array(a, types[name]), np.array(b, types[name])
+    ranges = {n: (low[i].astype(types[n]), high[i].astype(types[n])) for i, n in enumerate(names)}
     for name in reversed(alike):
         ranges[name] = ranges[alike[name]]
     return ranges
@@ -255,20 +250,19 @@ def activations(model: onnx.ModelProto, options: Table) -> tuple[Table, dict[str
         if node.op_type in options["op_types"]:
             floats = [n for n in [*node.input, *node.output] if kinds.get(n) in FLOATS]
             types |= {name: FLOATS[kinds[name]] for name in floats}
-            first = floats[0] if floats else ""
             dropped = node.op_type in {"Relu", "Clip"} and not options["symmetric_activation"]
-            alone = readers[first] == 1 and first not in fixed
+            alone = bool(floats) and readers[floats[0]] == 1 and floats[0] not in fixed
             if dropped and alone and node.name not in options["exclude"]:
-                alike[first] = node.output[0]
+                alike[floats[0]] = node.output[0]
     return {name: kind for name, kind in types.items() if name not in alike}, alike
 
 
 def clip(counts: Array, low: float, high: float, options: Table) -> tuple[float, float]:
     """A narrower range: a percentile of the values within, or ("entropy") least information lost.
 
-    Lost is the Kullback-Leibler divergence between the histogram clipped to a range and the same in
-    `LEVELS` steps, over ranges shrunk towards zero (S. Migacz, "8-bit inference with TensorRT",
-    2017). Zeros are exact in any such range, so their bin counts like its neighbour.
+    That is the Kullback-Leibler divergence between the values cut at a distance from zero and the
+    same in `LEVELS` steps (S. Migacz, "8-bit inference with TensorRT", 2017). Zeros are exact in
+    any such range: their bin counts like its neighbour.
     """
     if low == high:
         return low, high
@@ -281,8 +275,11 @@ def clip(counts: Array, low: float, high: float, options: Table) -> tuple[float,
     counts = counts.astype(np.float64)
     counts[zero] = counts[zero + 1 if zero + 1 < BINS else zero - 1]
     best, answer = math.inf, (low, high)
-    for width in range(LEVELS, BINS + 1, 8):
-        start = round(zero * (1 - width / BINS))
+    for reach in range(max(zero, BINS - zero), 0, -8):
+        start = max(zero - reach, 0)
+        width = min(zero + reach, BINS) - start
+        if width < LEVELS:
+            break
         truth = np.bincount(np.clip(np.arange(BINS) - start, 0, width - 1), counts)
         step = np.arange(width) * LEVELS // width
         held = np.maximum(np.bincount(step, truth > 0), 1)

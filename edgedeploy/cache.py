@@ -1,6 +1,7 @@
 """What stages made, kept by the hash of all that went in; a wrong hit is worse than a miss."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,12 @@ from edgedeploy.digest import file_sha256
 from edgedeploy.errors import StorageError
 from edgedeploy.records import Record
 
+STORAGE_HINT = (
+    "Free space or correct the permissions; EDGEDEPLOY_CACHE and EDGEDEPLOY_RUNS name other places."
+)
 _HERE_TOKEN = "@entry@"
+# The disk's own refusals, whatever was being written.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 class CacheEvent(Record):
@@ -114,7 +120,7 @@ def _make(
     with _writable(home):
         folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=home))
     try:
-        answer = make(folder)
+        answer = _made(make, folder)
         with _writable(home):
             _seal(folder, parts, answer)
             if final.exists():
@@ -128,6 +134,16 @@ def _make(
         msg = f"the cache entry {final} does not read back: {problem}"
         raise StorageError(msg, hint="Check the disk that holds it.")
     return found
+
+
+def _made(make: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """`make`'s answer; what it could not read stays its own error, a full disk is not."""
+    try:
+        return make(folder)
+    except OSError as err:
+        if err.errno in _DISK or str(folder) in str(err.filename):
+            raise storage_error(err, folder) from err
+        raise
 
 
 def _seal(folder: Path, parts: Mapping[str, str], answer: dict[str, Any]) -> None:
@@ -157,7 +173,7 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, str]:
                 return None, f"{name} was changed or cut"
         text = entry["answer"].replace(_HERE_TOKEN, json.dumps(str(folder))[1:-1])
         answer: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         return None, f"it is incomplete ({type(err).__name__}: {err})"
     return answer, ""
 
@@ -167,10 +183,10 @@ def _why_missed(home: Path, parts: Mapping[str, str]) -> str:
     entries = [p for p in home.glob("*/entry.json") if not p.parent.name.startswith(".")]
     if not entries:
         return "nothing was kept for it yet"
-    latest = max(entries, key=lambda p: p.stat().st_mtime_ns)
     try:
+        latest = max(entries, key=lambda p: p.stat().st_mtime_ns)
         before = json.loads(json.loads(latest.read_text(encoding="utf-8"))["entry"])["parts"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "the latest entry is unreadable"
     changed = [
         f"{name}: {_short(before.get(name))} -> {_short(parts.get(name))}"
@@ -188,8 +204,10 @@ def _short(value: str | None) -> str:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with _writable(path), path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with _writable(path):
+            file = stack.enter_context(path.open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -203,10 +221,10 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def storage_error(err: OSError, path: Path) -> StorageError:
-    """What a failed write means to a user."""
-    msg = f"cannot write {err.filename or path}: {err.strerror or err}"
-    return StorageError(
-        msg,
-        hint="Free space or correct the permissions; EDGEDEPLOY_CACHE and EDGEDEPLOY_RUNS name"
-        " other places.",
-    )
+    """What the system's refusal of a file means to a user."""
+    where = f"{err.filename or path}: {err.strerror or err}"
+    if err.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}:
+        msg = f"cannot use {where}"
+        return StorageError(msg, hint="Was it moved or removed while it was needed?")
+    msg = f"cannot write {where}"
+    return StorageError(msg, hint=STORAGE_HINT)

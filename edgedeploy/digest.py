@@ -28,7 +28,7 @@ def file_sha256(path: Path, *, memo: bool = True) -> str:
     if known and known[0] == state:
         return known[1]
     found = _read_sha256(path)
-    if time.time_ns() - stat.st_mtime_ns > RACY_NS:
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > RACY_NS:
         _memo[name] = (state, found)
     return found
 
@@ -51,19 +51,22 @@ def load_memo(folder: Path) -> None:
     if folder in _loaded:
         return
     _loaded.add(folder)
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         stored = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
-        for name, (state, sha256) in stored.items():
-            _memo.setdefault(name, (state, sha256))
+        known = {str(name): (list(state), str(sha256)) for name, (state, sha256) in stored.items()}
+        _memo.update({name: kept for name, kept in known.items() if name not in _memo})
 
 
 def save_memo(folder: Path) -> None:
     """Keep what is remembered in `folder`; where that cannot be written, the next run hashes."""
+    part = folder / f"hashes.{os.getpid()}.part"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"hashes.{os.getpid()}.part"
-        part.write_text(json.dumps(_memo), encoding="utf-8")
-        part.replace(folder / "hashes.json")
+        try:
+            part.write_text(json.dumps(_memo), encoding="utf-8")
+            part.replace(folder / "hashes.json")
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _read_sha256(path: Path) -> str:

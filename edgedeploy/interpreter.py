@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from edgedeploy.cache import cache_folder
+from edgedeploy.cache import cache_folder, storage_error
 from edgedeploy.errors import InputError, MissingError
 from edgedeploy.records import Record
 
-_BLOCK = re.compile(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$")
+# as PEP 723 gives it
+_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<body>(^#(| .*)$\s)+)^# ///$")
 _VERSIONS = """
 import importlib.metadata, json, sys
 found = {}
@@ -37,7 +39,7 @@ print(json.dumps({"python": sys.version.split()[0], "versions": found}))
 """
 
 
-class Header(Record):
+class Header(Record, rename="kebab"):
     """What a program says it needs (PEP 723)."""
 
     requires_python: str = ""
@@ -54,22 +56,36 @@ class Interpreter(Record):
 
 
 def read_header(program: Path) -> Header:
-    """The PEP 723 block of a program; `InputError` if it is not valid TOML."""
-    match = _BLOCK.search(program.read_text(encoding="utf-8") + "\n")
-    if not match:
+    """The PEP 723 block of a program; `InputError` if it cannot be read or is not valid."""
+    hint = "See docs/programs.md for the form of a header."
+    try:
+        text = program.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        msg = f"the program {program} cannot be read: {err}"
+        raise InputError(msg, hint="A program is a Python file in UTF-8.") from err
+    blocks = [match["body"] for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    if not blocks:
         return Header()
-    lines = match.group("body").splitlines()
-    body = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+    if len(blocks) > 1:
+        msg = f"{program} has {len(blocks)} script headers, expected one"
+        raise InputError(msg, hint=hint)
+    body = "\n".join(line[2:] for line in blocks[0].splitlines())
     try:
         table = tomllib.loads(body)
-        dependencies = tuple(table.get("dependencies", ()))
-        for dependency in dependencies:
+        known = {key: table[key] for key in ("requires-python", "dependencies") if key in table}
+        header = msgspec.convert(known, Header)
+        SpecifierSet(header.requires_python)
+        for dependency in header.dependencies:
             Requirement(dependency)
-        SpecifierSet(table.get("requires-python", ""))
-    except (tomllib.TOMLDecodeError, InvalidRequirement, InvalidSpecifier) as err:
+    except (
+        tomllib.TOMLDecodeError,
+        msgspec.ValidationError,
+        InvalidRequirement,
+        InvalidSpecifier,
+    ) as err:
         msg = f"the header of {program} is not valid: {err}"
-        raise InputError(msg, hint="See docs/programs.md for the form of a header.") from err
-    return Header(requires_python=table.get("requires-python", ""), dependencies=dependencies)
+        raise InputError(msg, hint=hint) from err
+    return header
 
 
 def variable(program: Path) -> str:
@@ -123,8 +139,8 @@ def preview(program: Path) -> tuple[Literal["named", "current", "isolated"], str
 def unmet(header: Header) -> list[str]:
     """The parts of a header that the running interpreter does not satisfy."""
     found = []
-    python = platform.python_version()
-    if header.requires_python and python not in SpecifierSet(header.requires_python):
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    if not SpecifierSet(header.requires_python).contains(python, prereleases=True):
         found.append(f"python{header.requires_python}")
     for text in header.dependencies:
         requirement = Requirement(text)
@@ -154,15 +170,20 @@ def _current_versions(header: Header) -> dict[str, str]:
 
 def _versions_of(python: str, header: Header, where: str) -> dict[str, str]:
     command = [python, "-c", _VERSIONS, json.dumps(_names(header))]
+    hint = f"Correct or unset {where}."
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as err:
         detail = getattr(err, "stderr", "") or str(err)
         msg = f"the interpreter {python!r} does not run: {detail.strip()[-300:]}"
-        raise InputError(msg, hint=f"Correct or unset {where}.") from err
-    answer = json.loads(done.stdout.splitlines()[-1])
-    versions = {name: version for name, version in answer["versions"].items() if version}
-    return {"python": answer["python"], **versions}
+        raise InputError(msg, hint=hint) from err
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+        found = {"python": answer["python"], **answer["versions"]}
+    except (IndexError, ValueError, KeyError, TypeError) as err:
+        msg = f"{python!r} is no Python: asked for its version it said {done.stdout[-80:]!r}"
+        raise InputError(msg, hint=hint) from err
+    return {name: version for name, version in found.items() if version}
 
 
 def _lock_file(program: Path) -> Path:
@@ -179,9 +200,13 @@ def _environment(program: Path, header: Header) -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as err:
+            raise storage_error(err, path) from err
         yield
 
 
@@ -189,7 +214,7 @@ def _isolated(program: Path, header: Header) -> Path:
     folder = _environment(program, header)
     python = folder / "bin" / "python"
     with _locked(folder.with_suffix(".lock")):
-        if (folder / "complete").exists():
+        if (folder / "complete").exists() and python.exists():
             return python
         shutil.rmtree(folder, ignore_errors=True)
         lock = _lock_file(program)
@@ -198,7 +223,10 @@ def _isolated(program: Path, header: Header) -> Path:
         if header.dependencies:
             what = ["-r", str(lock)] if lock.exists() else list(header.dependencies)
             _uv(program, "pip", "install", "--quiet", "--python", str(python), *what)
-        (folder / "complete").write_text("", encoding="utf-8")
+        try:
+            (folder / "complete").touch()
+        except OSError as err:
+            raise storage_error(err, folder) from err
     return python
 
 

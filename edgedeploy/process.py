@@ -3,14 +3,14 @@
 import contextlib
 import os
 import signal
-import subprocess
 from pathlib import Path
+from subprocess import Popen
 
 import psutil
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes started below `pid`, where Linux lists them: reading all of /proc disturbs timing."""
+    """Processes started below `pid`, where Linux lists them; all of /proc would be slow to read."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for listed in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -39,7 +39,7 @@ def _resident(pid: int, *, shared: bool) -> int:
         return 0
 
 
-def kill_all(process: "subprocess.Popen[bytes]") -> None:
+def kill_all(process: Popen[bytes]) -> None:
     """End a process that leads a group, the rest of its group, and what left the group."""
     strays = descendants(process.pid) if process.poll() is None else []
     for end, pid in ((os.killpg, process.pid), *((os.kill, stray) for stray in strays)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgedeploy.cache import CacheEvent
     from edgedeploy.compile import Compilers
     from edgedeploy.export import Exported
-    from edgedeploy.records import Artifact, Ladder, Target
+    from edgedeploy.records import Artifact, Calibration, Ladder, Target
     from edgedeploy.workload import Workload
 
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help=SOURCES)]
@@ -173,6 +173,11 @@ def _artifacts(
     from edgedeploy.calibrate import calibrate
     from edgedeploy.compile import compile_model, precisions_of
 
+    def calibration() -> "Calibration":
+        data, cached = calibrate(workload, exported.inputs, use_cache=use_cache)
+        events.append(cached.event)
+        return data
+
     found = []
     for precision in precisions_of(target, exported.model, options.precisions()):
         artifact, cached = compile_model(
@@ -181,7 +186,7 @@ def _artifacts(
             precision,
             workload,
             compilers=compilers,
-            calibration=lambda: calibrate(workload, exported.inputs, use_cache=use_cache)[0],
+            calibration=calibration,
             use_cache=use_cache,
         )
         events += [each.event for each in cached]

@@ -15,10 +15,12 @@ from typing import Any, Self
 
 import psutil
 
+from edgedeploy.cache import STORAGE_HINT
 from edgedeploy.errors import (
     EdgeDeployError,
     InputError,
     MissingError,
+    StorageError,
     UnsupportedError,
     WorkerError,
 )
@@ -35,12 +37,14 @@ KINDS: dict[str, type[EdgeDeployError]] = {
     "missing": MissingError,
     "unsupported": UnsupportedError,
     "input": InputError,
+    "storage": StorageError,
 }
 # For a program that gives no remedy of its own.
 HINTS: dict[type[EdgeDeployError], str] = {
     MissingError: "Install it, or set {variable} to a Python that has it (`edgedeploy doctor`).",
     UnsupportedError: "Take another target or precision, or change the model where it says.",
     InputError: "Correct what it names; the log shows where it was found.",
+    StorageError: STORAGE_HINT,
     WorkerError: "The traceback is in its log.",
 }
 Event = dict[str, Any]
@@ -232,7 +236,7 @@ class Worker:
         said = {key: str(error.get(key) or "") for key in ("type", "message", "hint", "traceback")}
         kind = KINDS.get(str(error.get("kind")), WorkerError)
         message = said["message"]
-        if kind is WorkerError:
+        if kind in {WorkerError, StorageError}:
             message = f"{self.name}: {said['type']}: {message}"
         hint = said["hint"] or HINTS[kind].format(variable=variable(Path(self.name)))
         log = "\n".join(part for part in (self.log(), said["traceback"].strip()) if part)

@@ -1,14 +1,15 @@
 """python serve.py PROGRAM: answer calls of one program's functions, in that program's environment.
 
 Standard library only, Python 3.8 and later; this file and its neighbours are sent to other hosts.
-Requests come as JSON lines on a private copy of stdin, events and answers leave as JSON lines on one
-of stdout: what the program or its vendor's library prints goes to stderr and does no harm, and what
-it starts finds nothing to read. When stdin closes, the one who asked is gone, and this process ends
-whatever it is doing, with all that it started.
+Requests come as JSON lines on a private copy of stdin, events and answers leave as JSON lines on a
+private copy of stdout: what the program or its vendor's library prints goes to stderr and does no
+harm, and what it starts finds nothing to read. When stdin closes, the one who asked is gone, and
+this process ends whatever it is doing, with all that it started.
 """
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import hashlib
 import importlib.util
@@ -49,6 +50,8 @@ def failure(err: BaseException) -> Dict[str, Any]:
     kind = next((KINDS[c.__name__] for c in type(err).__mro__ if c.__name__ in KINDS), "failed")
     if isinstance(err, ImportError) and err.name:
         kind = "missing"
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        kind = "storage"
     own = getattr(err, "kind", None)
     if isinstance(own, str) and own in ("failed", "missing", "unsupported", "input"):
         kind = own

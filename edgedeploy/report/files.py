@@ -8,8 +8,6 @@ from edgedeploy.profile import RawSeries
 from edgedeploy.records import Report
 from edgedeploy.store import Run
 
-DETAILED_ROWS = 24
-
 
 def _html(report: Report, run: Run | None) -> str:
     from edgedeploy.report.html import to_html
@@ -67,10 +65,12 @@ def write_report(report: Report, run: Run) -> Path:
 
 def raw_series(report: Report, run: Run | None) -> dict[tuple[str, str, str], RawSeries]:
     """Raw series of the first rows, for charts; none for rows of other runs."""
+    from edgedeploy.report.html import detailed_rows
+
     if run is None:
         return {}
     return {
         (row.run, row.target, row.precision): run.series(row.target, row.precision)
-        for row in report.rows[:DETAILED_ROWS]
-        if row.run == run.id and row.status == "ok"
+        for row in detailed_rows(report.rows)
+        if row.run == run.id
     }

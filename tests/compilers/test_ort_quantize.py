@@ -125,6 +125,15 @@ def test_entropy_and_percentile_cut_a_tail_that_minmax_keeps(
     assert fidelity_db(model, path) > 20
 
 
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_an_activation_that_never_changes_is_no_obstacle(
+    model: str, quantize: Quantize, tmp_path: Path, method: str
+) -> None:
+    still = tiny.samples(tmp_path / "still.npz", x=np.ones((4, 1, 3, 16, 16), np.float32))
+    _, proto = quantize(data=still, calibration_method=method)
+    assert tiny.range_of(proto, "x") == pytest.approx((0.0, 1.0))
+
+
 def test_entropy_keeps_the_whole_of_an_even_distribution(ort: ModuleType) -> None:
     counts = np.full(ort.BINS, 100, np.int64)
     assert ort.clip(counts, -1.0, 1.0, {"calibration_method": "entropy"}) == (-1.0, 1.0)
@@ -323,15 +332,23 @@ def test_half_precision_is_quantized(quantize: Quantize, tmp_path: Path) -> None
 
 
 def test_weights_beyond_protobuf_lie_beside_the_model(
-    ort: ModuleType, model: str, quantize: Quantize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ort: ModuleType, quantize: Quantize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = tiny.outputs_of(quantize()[0], tiny.images())
-    monkeypatch.setattr(ort, "EXTERNAL_BYTES", 100)
+    draw = np.random.default_rng(2)
+    weight = draw.standard_normal((64, 64)).astype(np.float32)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="wide")
+    ends = [tiny.value("x", (1, 64))], [tiny.value("y", (1, 64))]
+    small = tiny.write(tmp_path / "small.onnx", [node], *ends, {"w": weight})
+    arrays = draw.standard_normal((8, 1, 64)).astype(np.float32)
+    data = tiny.samples(tmp_path / "rows.npz", x=arrays)
+    expected = tiny.outputs_of(quantize(small, data)[0], arrays)
     large = str(tmp_path / "given" / "large.onnx")
-    onnx.save(
-        onnx.load(model), large, save_as_external_data=True, location="large.bin", size_threshold=0
-    )
-    path, _ = quantize(large)
+    onnx.save(onnx.load(small), large, save_as_external_data=True, location="large.bin")
+    monkeypatch.setattr(ort, "EXTERNAL_BYTES", 1000)
+    path, _ = quantize(large, data)
     names = sorted(p.name for p in (tmp_path / "output").iterdir())
     assert names == ["quantized.onnx", "quantized.onnx.data"]
-    np.testing.assert_array_equal(tiny.outputs_of(path, tiny.images()), expected)
+    np.testing.assert_array_equal(tiny.outputs_of(path, arrays), expected)
+    artifact = ort.compile_model(large, str(tmp_path), "fp32", None, {})["path"]
+    assert (tmp_path / "model.onnx.data").stat().st_size >= weight.nbytes
+    np.testing.assert_array_equal(tiny.outputs_of(artifact, arrays), tiny.outputs_of(small, arrays))
