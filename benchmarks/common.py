@@ -10,6 +10,7 @@ from typing import Any
 
 def environment(scratch: Path) -> None:
     """Put runs and cache below `scratch`, so that nothing earlier helps."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["EDGEDEPLOY_RUNS"] = str(scratch / "runs")
     os.environ["EDGEDEPLOY_CACHE"] = str(scratch / "cache")
 

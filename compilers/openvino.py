@@ -20,6 +20,14 @@ Node = Any  # OpenVINO's class has no types, and is imported too late to be name
 UNCONVERTED = re.compile(r"(?:No conversion rule found for operations|is failed for): (.+)")
 
 
+class Missing(Exception):
+    """OpenVINO is not there; `hint` is the remedy."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Unsupported(Exception):
     """OpenVINO cannot run this model here, and nothing is broken; `hint` is the remedy."""
 
@@ -44,7 +52,11 @@ def toolkit() -> ModuleType:
     user's home as soon as it is imported; the package does without it where it is absent, as here.
     """
     sys.modules.setdefault("openvino.tools.ovc", cast("ModuleType", None))
-    return importlib.import_module("openvino")
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        msg = f"OpenVINO cannot be imported: {error}"
+        raise Missing(msg, "pip install 'openvino>=2026.1,<2027'") from error
 
 
 def probe() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import sys
 import tempfile
@@ -15,13 +16,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+# ONNX Runtime reports its use to its vendor unless this is set when it is imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
-Array = npt.NDArray[Any]
+Array = np.ndarray[Any, Any]
 Table = dict[str, Any]
 # protobuf holds at most 2 GiB; beyond this the weights go to a file beside the model
 EXTERNAL_BYTES = 1_800_000_000
@@ -100,14 +102,14 @@ def quantize_model(model: str, output: str, calibration: str | None, options: Ta
         chosen["op_types"] = chosen["op_types"] or types
         ranges = calibrate(proto, calibration, chosen, Path(work))
         kinds = {"quint8": q.QuantType.QUInt8, "qint8": q.QuantType.QInt8}
-        data = {name: q.TensorData(lowest=low, highest=up) for name, (low, up) in ranges.items()}
+        data = {n: q.calibrate.TensorData(lowest=a, highest=b) for n, (a, b) in ranges.items()}
         quantizer = q.QDQQuantizer(
             model=proto,
             per_channel=chosen["per_channel"],
             reduce_range=chosen["reduce_range"],
             weight_qType=kinds[chosen["weight"]],
             activation_qType=kinds[chosen["activation"]],
-            tensors_range=q.TensorsData(q.CalibrationMethod.MinMax, data),
+            tensors_range=q.calibrate.TensorsData(q.CalibrationMethod.MinMax, data),
             nodes_to_quantize=[],
             nodes_to_exclude=chosen["exclude"],
             op_types_to_quantize=chosen["op_types"],
@@ -300,8 +302,8 @@ def feeds(path: str, session: InferenceSession) -> list[dict[str, Array]]:
         msg = f"{path} is no .npz of arrays: {error}"
         raise BadInput(msg, "Write it with numpy.savez, one array an input.") from error
     wanted = {tensor.name: tensor for tensor in session.get_inputs()}
-    counts = {len(array) for array in arrays.values()}
-    if set(wanted) != set(arrays) or len(counts) != 1 or counts == {0}:
+    counts = {array.shape[:1] for array in arrays.values()}
+    if set(wanted) != set(arrays) or len(counts) != 1 or counts & {(), (0,)}:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         msg = f"{path} holds {found or 'nothing'}; the model's inputs are {', '.join(wanted)}"
         raise BadInput(msg, "One array an input, with as many samples in each, and not none.")
@@ -314,7 +316,7 @@ def feeds(path: str, session: InferenceSession) -> list[dict[str, Array]]:
             expected = f"expected {dtype} ({', '.join(map(str, shape))})"
             msg = f"input {name!r} in {path} is {array.dtype} {array.shape}, {expected}"
             raise BadInput(msg, "Samples stand on axis 0, before all of the model's own axes.")
-    return [{name: array[i] for name, array in arrays.items()} for i in range(counts.pop())]
+    return [{name: array[i] for name, array in arrays.items()} for i in range(counts.pop()[0])]
 
 
 def load(model: str, weights: bool = True) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """Representative inputs for calibration and parity, as whole inferences, with a fingerprint."""
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -8,36 +9,46 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgedeploy.cache import Cached, build, digest_of
+from edgedeploy.cache import Cached, build, digest_of, lookup
 from edgedeploy.data import open_dataset
 from edgedeploy.data.dataset import Dataset
 from edgedeploy.digest import bytes_sha256, files_sha256
-from edgedeploy.errors import DataError
+from edgedeploy.errors import DataError, nearest
 from edgedeploy.records import Calibration, Tensor
+from edgedeploy.trace import file_reads, recall, remember
 from edgedeploy.workload import DataSpec, InputSpec, Workload
 
 Array = npt.NDArray[Any]
 DEFAULT_COUNT = 64
 
 
+def match_inputs(specs: tuple[InputSpec, ...], names: list[str]) -> dict[str, InputSpec]:
+    """The declared inputs by the model's names: the named ones by name, the others in order.
+
+    Raises `DataError` for a name that the model does not have or that is given twice, and for more
+    inputs than it has.
+    """
+    named = [spec.name for spec in specs if spec.name]
+    if set(named) - set(names) or len(specs) > len(names) or len(set(named)) < len(named):
+        found = ", ".join(names)
+        asked = ", ".join(spec.name or "(unnamed)" for spec in specs)
+        msg = f"the workload declares inputs {asked}; the model's are {found}"
+        raise DataError(msg, hint="Use the model's names once each, or leave the name out.")
+    rest = iter([name for name in names if name not in named])
+    return {spec.name or next(rest): spec for spec in specs}
+
+
 def resolve_inputs(workload: Workload, tensors: tuple[Tensor, ...]) -> tuple[InputSpec, ...]:
     """The workload's inputs with name, shape, dtype and layout filled in from the model's.
 
-    Unnamed ones are matched in order. Raises `DataError` where they do not match the model.
+    Raises `DataError` where they do not match the model.
     """
-    named = {spec.name: spec for spec in workload.inputs if spec.name}
-    unnamed = iter([spec for spec in workload.inputs if not spec.name])
-    unknown = set(named) - {tensor.name for tensor in tensors}
-    if unknown or len(workload.inputs) > len(tensors):
-        found = ", ".join(tensor.name for tensor in tensors)
-        asked = ", ".join(spec.name or "(unnamed)" for spec in workload.inputs)
-        msg = f"the workload declares inputs {asked}; the model's are {found}"
-        raise DataError(msg, hint="Use the model's names, or leave the name out.")
+    declared = match_inputs(workload.inputs, [tensor.name for tensor in tensors])
     resolved = []
     for tensor in tensors:
-        spec = named.get(tensor.name) or next(unnamed, None) or InputSpec()
+        spec = declared.get(tensor.name, InputSpec())
         shape = tuple(int(d) for d in tensor.shape)
-        if spec.dtype is not None and np.dtype(spec.dtype) != np.dtype(tensor.dtype):
+        if spec.dtype is not None and _dtype(spec.dtype, tensor.name) != np.dtype(tensor.dtype):
             msg = f"input {tensor.name!r} is declared {spec.dtype}; the model's is {tensor.dtype}"
             raise DataError(msg, hint="Correct dtype in [[inputs]], or leave it out.")
         resolved.append(
@@ -50,6 +61,29 @@ def resolve_inputs(workload: Workload, tensors: tuple[Tensor, ...]) -> tuple[Inp
             )
         )
     return tuple(resolved)
+
+
+def declared_inputs(workload: Workload) -> tuple[InputSpec, ...]:
+    """The inputs as they will be resolved, where the workload alone tells all of them; else none.
+
+    So their data can be read while the model is still being exported.
+    """
+    if not all(spec.name and spec.shape and spec.dtype for spec in workload.inputs):
+        return ()
+    tensors = [
+        Tensor(name=spec.name or "", dtype=spec.dtype or "", shape=spec.shape or ())
+        for spec in workload.inputs
+    ]
+    return resolve_inputs(workload, tuple(tensors))
+
+
+def _dtype(text: str, name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(text)
+    except TypeError as err:
+        msg = f"input {name!r}: there is no dtype {text!r}"
+        known = ["float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool"]
+        raise DataError(msg, hint=nearest(text, known)) from err
 
 
 def guess_layout(shape: tuple[int, ...]) -> Literal["NCHW", "NHWC"] | None:
@@ -140,7 +174,8 @@ def calibrate(
 ) -> tuple[Calibration, Cached]:
     """The calibration set as .npz, cached by everything that determines it.
 
-    Raises `DataError` when there are no samples or they do not fit the inputs.
+    What a Python loader reads and imports is noted while it runs, and counts from then on. Raises
+    `DataError` when there are no samples or they do not fit the inputs.
     """
     spec = workload.calibration
     if spec is None:
@@ -150,32 +185,44 @@ def calibrate(
     count = spec.count or DEFAULT_COUNT
     dataset = open_sample(spec, inputs, workload.folder, count)
     parts = fingerprint(dataset)
+    arrays: dict[str, Array] = {}
+    if spec.layout == "python":
+        known = recall("calibrate", parts) if use_cache else None
+        if known and (hit := lookup("calibrate", workload.name, known[0])):
+            return msgspec.convert(hit.answer, Calibration), hit
+        with file_reads(package=False) as reads:
+            arrays = collect(dataset, inputs, count)
+        remember("calibrate", parts, reads.seen())
+        known = recall("calibrate", parts)
+        parts = known[0] if known else parts
 
     def make(folder: Path) -> dict[str, Any]:
-        arrays = collect(dataset, inputs, count)
-        if not arrays:
-            msg = f"calibration data {dataset.source} is empty"
-            raise DataError(msg, hint="Name a folder with images, or an .npz with samples.")
+        found = arrays or collect(dataset, inputs, count)
         path = folder / "calibration.npz"
-        save_arrays(path, arrays)
-        found: dict[str, Any] = msgspec.to_builtins(
+        save_arrays(path, found)
+        made: dict[str, Any] = msgspec.to_builtins(
             Calibration(
                 path=str(path),
-                fingerprint=digest_of({n: array_sha256(a) for n, a in arrays.items()}),
-                count=len(next(iter(arrays.values()))),
+                fingerprint=digest_of({n: array_sha256(a) for n, a in found.items()}),
+                count=len(next(iter(found.values()))),
                 source=dataset.source,
             )
         )
-        return found
+        return made
 
     cached = build("calibrate", workload.name, parts, make, use=use_cache)
     return msgspec.convert(cached.answer, Calibration), cached
 
 
 def save_arrays(path: Path, arrays: dict[str, Array]) -> None:
-    """Write an .npz, one array a name; the names may be any text."""
-    named: dict[str, Any] = dict(arrays)
-    np.savez(path, allow_pickle=False, **named)
+    """Write an .npz, one array a name.
+
+    numpy.savez would refuse names that are its own arguments' (`file`).
+    """
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def array_sha256(array: Array) -> str:

@@ -65,7 +65,20 @@ def examine() -> Diagnosis:
 
 def check(kind: Kind, program: Path) -> ProgramCheck:
     """Probe one program."""
-    interpreter_kind, path, why = preview(program)
+    try:
+        interpreter_kind, path, why = preview(program)
+    except EdgeDeployError as err:
+        return ProgramCheck(
+            kind=kind,
+            name=program.stem,
+            found=False,
+            versions={},
+            interpreter="",
+            interpreter_kind="current",
+            interpreter_why="its header cannot be read",
+            reason=err.message,
+            remedy=err.hint,
+        )
 
     def result(versions: dict[str, str], reason: str = "", remedy: str = "") -> ProgramCheck:
         return ProgramCheck(

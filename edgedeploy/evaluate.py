@@ -1,6 +1,7 @@
 """Accuracy over a whole evaluation set, through the process and artifact that were timed."""
 
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edgedeploy.calibrate import inferences, save_arrays
 from edgedeploy.data import open_dataset
 from edgedeploy.data.dataset import Dataset
 from edgedeploy.deployment import Session
+from edgedeploy.errors import DataError, EdgeDeployError
 from edgedeploy.metrics import make_metric
 from edgedeploy.records import Accuracy, Source
 from edgedeploy.workload import InputSpec, Workload
@@ -31,7 +33,7 @@ def evaluate(
     """The workload's metric on its evaluation set; None where it declares none.
 
     The set crosses in shards, so it never lies in memory whole. Raises `DataError` for labels that
-    do not fit the outputs.
+    do not fit the outputs, and for whatever a metric of the user's own raises.
     """
     spec = workload.evaluation
     if spec is None:
@@ -42,16 +44,27 @@ def evaluate(
     for arrays, labels in _shards(dataset, inputs):
         outputs = run_arrays(session, arrays)
         merged = merge_batches(outputs, (inputs[0].shape or (1,))[0], len(labels))
-        metric.update(merged, labels)
+        _asked(spec.metric, metric.update, merged, labels)
         progress("accuracy", metric.count / max(1, total))
     return Accuracy(
         metric=spec.metric,
-        value=metric.value(),
+        value=float(_asked(spec.metric, metric.value)),
         unit=metric.unit,
         count=metric.count,
         source=source,
         data=dataset.source,
     )
+
+
+def _asked(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a metric, which may be the user's own: what it raises is theirs to mend."""
+    try:
+        return function(*arguments)
+    except EdgeDeployError:
+        raise
+    except Exception as err:
+        msg = f"metric {name!r} raised {type(err).__name__}: {err}"
+        raise DataError(msg, hint="Mend that code.", log=traceback.format_exc()) from err
 
 
 def run_arrays(session: Session, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -71,7 +84,7 @@ def merge_batches(outputs: dict[str, Array], batch: int, count: int) -> dict[str
     """
     merged = {}
     for name, value in outputs.items():
-        batched = value.ndim > 2 and value.shape[1] == batch
+        batched = value.ndim > 1 and value.shape[1] == batch and (batch > 1 or value.ndim > 2)
         flat = value.reshape(-1, *value.shape[2:]) if batched else value
         merged[name] = flat[:count]
     return merged

@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -13,10 +15,11 @@ from typing import Any
 import msgspec
 
 from edgedeploy import __version__
-from edgedeploy.cache import Cached, build, cache_folder, digest_of, lookup
+from edgedeploy.cache import Cached, build, lookup
 from edgedeploy.calibrate import data_spec, fingerprint, open_sample
-from edgedeploy.digest import file_sha256
 from edgedeploy.records import Model, Record
+from edgedeploy.source import source_files
+from edgedeploy.trace import Seen, recall, remember
 from edgedeploy.worker import SERVE, Worker
 from edgedeploy.workload import InputSpec, Workload
 
@@ -29,7 +32,6 @@ class Exported(Record):
 
     model: Model
     inputs: tuple[InputSpec, ...]
-    files: tuple[str, ...] = ()
 
 
 def export(
@@ -53,6 +55,7 @@ def export(
         if known is not None and (hit := lookup("export", subject, known)):
             return msgspec.convert(hit.answer, Exported), hit
     progress("export")
+    start_ns = time.time_ns()
     with tempfile.TemporaryDirectory(prefix="edgedeploy-export-") as scratch:
         command = [sys.executable, str(SERVE), str(PROGRAM)]
         with Worker("export", command, timeout_s=timeout_s) as worker:
@@ -62,8 +65,8 @@ def export(
                 opset=opset,
                 folder=scratch,
             )
-        made = msgspec.convert(answer, Exported)
-        _remember(fixed, made)
+        seen = msgspec.convert(answer.pop("seen"), Seen)
+        parts = _parts_after(fixed, workload, seen, answer["inputs"], start_ns)
 
         def place(folder: Path) -> dict[str, Any]:
             copytree(scratch, folder, dirs_exist_ok=True)
@@ -73,8 +76,6 @@ def export(
             moved: dict[str, Any] = json.loads(text)
             return moved
 
-        parts = _known_parts(fixed, workload)
-        assert parts is not None
         cached = build("export", subject, parts, place, use=use_cache)
     return msgspec.convert(cached.answer, Exported), cached
 
@@ -94,35 +95,38 @@ def _fixed_parts(workload: Workload, opset: int) -> dict[str, str]:
     for name in PACKAGES:
         parts[name] = importlib.metadata.version(name)
     return parts | {
+        "sources": json.dumps([str(p) for p in source_files(workload.model, workload.folder)]),
+        "import path": os.environ.get("PYTHONPATH", ""),
         "opset": str(opset),
         "python": platform.python_version(),
         "edgedeploy": __version__,
     }
 
 
-def _index(fixed: dict[str, str]) -> Path:
-    return cache_folder() / "export-files" / f"{digest_of(fixed)[:32]}.json"
+def _parts_after(
+    fixed: dict[str, str], workload: Workload, seen: Seen, inputs: list[Any], start_ns: int
+) -> dict[str, str]:
+    """All parts of the key of an export just made.
 
-
-def _remember(fixed: dict[str, str], made: Exported) -> None:
-    path = _index(fixed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{id(made)}.part")
-    part.write_bytes(msgspec.json.encode({"files": made.files, "inputs": made.inputs}))
-    part.replace(path)
+    A file that changed meanwhile may have been read before or after: such an export is not to be
+    found again.
+    """
+    files = {name: Path(name).stat() for name in seen.files if Path(name).is_file()}
+    changed = [n for n, s in files.items() if max(s.st_mtime_ns, s.st_ctime_ns) > start_ns]
+    if not changed:
+        seen = msgspec.structs.replace(seen, files=tuple(files), more={"inputs": inputs})
+        remember("export", fixed, seen)
+        if parts := _known_parts(fixed, workload):
+            return parts
+    return {**fixed, "changed while it was read": f"{changed} at {start_ns}"}
 
 
 def _known_parts(fixed: dict[str, str], workload: Workload) -> dict[str, str] | None:
     """All parts of the key, if it is known which files an export of these reads."""
-    try:
-        stored = json.loads(_index(fixed).read_text(encoding="utf-8"))
-        inputs = msgspec.convert(stored["inputs"], tuple[InputSpec, ...])
-        files = {str(path): file_sha256(Path(path)) for path in stored["files"]}
-    except (OSError, ValueError, KeyError):
+    known = recall("export", fixed)
+    if known is None:
         return None
+    parts, more = known
+    inputs = msgspec.convert(more["inputs"], tuple[InputSpec, ...])
     dataset = open_sample(data_spec(workload), inputs, workload.folder, workload.verify_samples)
-    return {
-        **fixed,
-        **{f"file {path}": sha256 for path, sha256 in files.items()},
-        **fingerprint(dataset),
-    }
+    return {**parts, **fingerprint(dataset)}

@@ -12,29 +12,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgedeploy.calibrate import collect, data_spec, open_sample, resolve_inputs, save_arrays
+from edgedeploy.calibrate import (
+    collect,
+    data_spec,
+    match_inputs,
+    open_sample,
+    resolve_inputs,
+    save_arrays,
+)
 from edgedeploy.digest import file_sha256
-from edgedeploy.errors import ExportError
-from edgedeploy.graph.check import check_graph
+from edgedeploy.errors import ExportError, InputError
+from edgedeploy.graph.check import check_graph, reached_inputs
 from edgedeploy.graph.count import macs, parameters
 from edgedeploy.graph.opset import raise_opset
-from edgedeploy.graph.read import is_quantized, opset_of, read_onnx, real_inputs, write_onnx
-from edgedeploy.graph.shapes import dimensions, fix_shapes
+from edgedeploy.graph.read import (
+    is_quantized,
+    newest_opset,
+    opset_of,
+    read_onnx,
+    real_inputs,
+    write_onnx,
+)
+from edgedeploy.graph.shapes import dimensions, fix_shapes, set_dimensions
 from edgedeploy.graph.simplify import simplify
+from edgedeploy.parity import require_finite, require_parity, run_onnx
 from edgedeploy.records import Model, Tensor
-from edgedeploy.source import format_of, input_names, load_torch, model_file
+from edgedeploy.source import format_of, load_torch, model_file, source_files
 from edgedeploy.torch_model import (
     exporters,
-    require_finite,
+    parameter_count,
     run_torch,
     torch_inputs,
     write_raw_onnx,
 )
-from edgedeploy.torch_model import parameter_count as torch_parameters
 from edgedeploy.workload import InputSpec, Workload
 
 if TYPE_CHECKING:
@@ -43,16 +56,17 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-# Relative to the largest reference output: float32 exports stay three orders below.
-PARITY_LIMIT = 1e-3
-
 
 def export_model(workload: dict[str, Any], opset: int, folder: str) -> dict[str, Any]:
-    """Export a workload's model into `folder`: the `Model` record, and the files it came from."""
+    """Export a workload's model into `folder`: the `Model` record, and what it was made from."""
     from edgedeploy.trace import file_reads
 
     spec = msgspec.convert(workload, Workload)
+    if opset > newest_opset():
+        msg = f"opset {opset} is asked for; opsets up to {newest_opset()} are known"
+        raise InputError(msg, hint="Take 18, or what the target's toolchain reads.")
     with file_reads(Path(folder)) as reads:
+        reads.add(*source_files(spec.model, spec.folder))
         if format_of(spec.model) == "onnx":
             model = _from_onnx(spec, opset, Path(folder))
         else:
@@ -61,7 +75,7 @@ def export_model(workload: dict[str, Any], opset: int, folder: str) -> dict[str,
     return {
         "model": msgspec.to_builtins(model),
         "inputs": msgspec.to_builtins(resolve_inputs(spec, model.inputs)),
-        "files": [str(path) for path in reads.files()],
+        "seen": msgspec.to_builtins(reads.seen()),
     }
 
 
@@ -83,8 +97,7 @@ def export_module(
     import torch
 
     start = time.perf_counter()
-    names = input_names(module)
-    inputs = torch_inputs(workload, names, arrays)
+    inputs = torch_inputs(module, workload, arrays)
     if arrays is None:
         dataset = open_sample(data_spec(workload), inputs, workload.folder, workload.verify_samples)
         arrays = collect(dataset, inputs, workload.verify_samples)
@@ -107,11 +120,12 @@ def export_module(
                 opset=opset,
                 exporter=exporter,
             )
-            model, more = _prepare(read_onnx(raw), {}, opset)
-            check_graph(model)
-            path = folder / "model.onnx"
-            write_onnx(model, path)
-            error = _parity(path, arrays, reference)
+            given = read_onnx(raw)
+            kept = {value.name for value in real_inputs(given)}
+            shapes = {str(spec.name): spec.shape or () for spec in inputs if spec.name in kept}
+            model, more = _prepare(given, shapes, opset)
+            path, simplified, error = _write_checked(model, folder, arrays, reference)
+            rungs = {"onnx": run_onnx(raw, arrays), "simplified": simplified}
         except ExportError as err:
             failures.append(f"{exporter}: {err.message}")
             continue
@@ -124,9 +138,10 @@ def export_module(
             arrays=arrays,
             reference=reference,
             reference_source="torch",
+            rungs=rungs,
             max_abs_error=error,
             notes=[*failures, *notes, *more],
-            parameter_count=torch_parameters(callable_module),
+            parameter_count=parameter_count(callable_module),
             specs=inputs,
             start=start,
         )
@@ -137,28 +152,22 @@ def export_module(
 
 def _from_onnx(workload: Workload, opset: int, folder: Path) -> Model:
     start = time.perf_counter()
-    source = model_file(workload.model, workload.folder)
-    given = read_onnx(source)
+    given = read_onnx(model_file(workload.model, workload.folder), folder)
     names = [value.name for value in real_inputs(given)]
-    shapes = {
-        spec.name or names[i]: spec.shape
-        for i, spec in enumerate(workload.inputs)
-        if spec.shape and (spec.name or i < len(names))
-    }
+    declared = match_inputs(workload.inputs, names)
+    shapes = {name: spec.shape for name, spec in declared.items() if spec.shape}
     fixed, notes = fix_shapes(given, shapes)
-    check_graph(fixed)
-    raw, path = folder / "raw.onnx", folder / "model.onnx"
+    check_graph(fixed, folder)
+    raw = folder / "raw.onnx"
     write_onnx(fixed, raw)
-    model, more = _prepare(fixed, shapes, opset)
-    check_graph(model)
-    write_onnx(model, path)
-    specs = resolve_inputs(workload, _tensors(real_inputs(model)))
+    specs = resolve_inputs(workload, _tensors(real_inputs(fixed)))
     dataset = open_sample(data_spec(workload), specs, workload.folder, workload.verify_samples)
     arrays = collect(dataset, specs, workload.verify_samples)
     require_finite(arrays, "the input data")
-    reference = _run_onnx(raw, arrays)
+    reference = run_onnx(raw, arrays)
     require_finite(reference, "the model's output on these inputs")
-    error = _parity(path, arrays, reference)
+    model, more = _prepare(fixed, shapes, opset)
+    path, simplified, error = _write_checked(model, folder, arrays, reference)
     return _record(
         model,
         path=path,
@@ -168,9 +177,10 @@ def _from_onnx(workload: Workload, opset: int, folder: Path) -> Model:
         arrays=arrays,
         reference=reference,
         reference_source="onnx",
+        rungs={"simplified": simplified},
         max_abs_error=error,
         notes=[*notes, *more],
-        parameter_count=parameters(model),
+        parameter_count=parameters(fixed),
         specs=specs,
         start=start,
     )
@@ -185,6 +195,28 @@ def _prepare(
     return simplified, [*notes, *(n for n in (raised_note, simplified_note) if n)]
 
 
+def _write_checked(
+    model: onnx.ModelProto, folder: Path, arrays: Arrays, reference: Arrays
+) -> tuple[Path, Arrays, float]:
+    """Write `model.onnx` after all checks, and answer its outputs and their largest error.
+
+    A shape of an output that cannot be inferred is what it is on real inputs.
+    """
+    check_graph(model, folder)
+    if dropped := arrays.keys() - {value.name for value in real_inputs(model)}:
+        msg = f"the exporter dropped input {min(dropped)!r}, on which nothing depends"
+        raise ExportError(msg, hint="Take that argument out of forward.")
+    path = folder / "model.onnx"
+    write_onnx(model, path)
+    found = run_onnx(path, arrays)
+    error = require_parity(found, reference)
+    for value in model.graph.output:
+        if any(isinstance(d, str) for d in dimensions(value)):
+            set_dimensions(value, found[value.name].shape[1:])
+    write_onnx(model, path)
+    return path, found, error
+
+
 def _record(
     model: onnx.ModelProto,
     *,
@@ -195,6 +227,7 @@ def _record(
     arrays: Arrays,
     reference: Arrays,
     reference_source: str,
+    rungs: dict[str, Arrays],
     max_abs_error: float,
     notes: list[str],
     parameter_count: int,
@@ -202,11 +235,13 @@ def _record(
     start: float,
 ) -> Model:
     kept = path.with_name("reference.npz")
+    groups = {"inputs": arrays, "outputs": reference, **rungs}
     save_arrays(
-        kept,
-        {f"inputs/{name}": value for name, value in arrays.items()}
-        | {f"outputs/{name}": value for name, value in reference.items()},
+        kept, {f"{group}/{name}": v for group, held in groups.items() for name, v in held.items()}
     )
+    reached = [reached_inputs(model, output.name) for output in model.graph.output]
+    unused = [name for name in arrays if not any(name in inputs for inputs in reached)]
+    notes += [f"input {name!r} changes no output" for name in unused]
     counted, reason = macs(model)
     by_name = {spec.name: spec for spec in specs}
     inputs = tuple(
@@ -247,42 +282,3 @@ def _tensors(values: Sequence[onnx.ValueInfoProto]) -> tuple[Tensor, ...]:
         )
         for value in values
     )
-
-
-def _run_onnx(path: Path, arrays: Arrays) -> Arrays:
-    """The model's outputs on every sample, without graph optimisations."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        count = len(next(iter(arrays.values())))
-        rows = [session.run(names, {n: a[i] for n, a in arrays.items()}) for i in range(count)]
-    except Exception as err:  # the runtime raises classes of its own for each status
-        first = next(iter(str(err).strip().splitlines()), type(err).__name__)
-        msg = f"the model does not run on ONNX Runtime: {first[:400]}"
-        raise ExportError(msg, hint="Export it again with a lower opset, or check it.") from err
-    return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
-
-
-def _parity(path: Path, arrays: Arrays, reference: Arrays) -> float:
-    """The largest absolute error against `reference`; `ExportError` beyond the limit."""
-    found = _run_onnx(path, arrays)
-    worst = 0.0
-    for (name, expected), actual in zip(reference.items(), found.values(), strict=True):
-        if expected.shape != actual.shape:
-            msg = f"output {name!r} has shape {actual.shape[1:]}, expected {expected.shape[1:]}"
-            raise ExportError(msg)
-        if expected.size == 0:
-            continue
-        a, b = expected.astype(np.float64), actual.astype(np.float64)
-        error = float(np.max(np.abs(a - b)))
-        scale = float(np.max(np.abs(a)))
-        if not np.isfinite(error) or error > PARITY_LIMIT * scale + 1e-6:
-            msg = f"output {name!r} differs by {error:.3g} (values to {scale:.3g}) after export"
-            raise ExportError(msg)
-        worst = max(worst, error)
-    return worst

@@ -1,6 +1,7 @@
 """The SQLite index over runs/: figures of every row, so that thousands of rows read at once."""
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgedeploy.records import Row
+from edgedeploy.figures import row_figures
+from edgedeploy.records import Failure, Row
 from edgedeploy.store import runs_folder
 
 SCHEMA = """
@@ -20,12 +22,14 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE INDEX IF NOT EXISTS by_row ON rows (workload, target, precision);
 """
 VERSION = 1
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def all_rows(*, workload: str | None = None, target: str | None = None) -> list[Row]:
     """Rows of all runs, oldest first, without their details (artifact, measurement, ladder).
 
-    The index is brought up to date with the files first; a damaged one is made anew.
+    The index is brought up to date with the files first; a damaged one is made anew, and one that
+    cannot be kept is made in memory. A row's file that cannot be read is a failed row.
     """
     conditions, values = ["1"], list[str]()
     for column, value in (("workload", workload), ("target", target)):
@@ -33,30 +37,24 @@ def all_rows(*, workload: str | None = None, target: str | None = None) -> list[
             conditions.append(f"{column} = ?")
             values.append(value)
     query = f"SELECT record FROM rows WHERE {' AND '.join(conditions)} ORDER BY run, path"
-    with _connected() as connection:
-        _refresh(connection)
-        records = connection.execute(query, values).fetchall()
-    decode = msgspec.json.Decoder(Row).decode
-    return [decode(record) for (record,) in records]
-
-
-@contextlib.contextmanager
-def _connected() -> Iterator[sqlite3.Connection]:
     path = runs_folder() / "index.sqlite"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        connection = _open(path)
-    except sqlite3.DatabaseError:
-        path.unlink()
-        connection = _open(path)
-    try:
-        with connection:
-            yield connection
-    finally:
-        connection.close()
+    for _ in range(2):
+        with contextlib.suppress(sqlite3.DatabaseError, *UNREADABLE):
+            return _answered(str(path), query, values)
+        for file in (path, path.with_name("index.sqlite-journal")):
+            with contextlib.suppress(OSError):
+                file.unlink()
+    return _answered(":memory:", query, values)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _answered(path: str, query: str, values: list[str]) -> list[Row]:
+    decode = msgspec.json.Decoder(Row).decode
+    with contextlib.closing(_open(path)) as connection, connection:
+        _refresh(connection)
+        return [decode(record) for (record,) in connection.execute(query, values)]
+
+
+def _open(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30)
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
@@ -82,8 +80,8 @@ def _refresh(connection: sqlite3.Connection) -> None:
     for path in changed:
         try:
             row = decode((root / path).read_bytes())
-        except (OSError, msgspec.DecodeError):
-            continue  # a run of another version: its own report says so
+        except (OSError, *UNREADABLE) as err:
+            row = _unread(root / path, err)
         light = msgspec.structs.replace(
             row, artifact=None, deployment=None, measurement=None, ladder=None
         )
@@ -104,16 +102,43 @@ def _refresh(connection: sqlite3.Connection) -> None:
         )
 
 
+def _unread(path: Path, err: Exception) -> Row:
+    """The row that stands for a file that is damaged, or of another version."""
+    run = path.parents[2]
+    target, _, precision = path.parent.name.rpartition("@")
+    try:
+        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        workload = str(state["job"]["workload"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        workload = ""
+    failure = Failure(
+        target=target,
+        stage="profile",
+        kind="failed",
+        message=f"{path} is damaged or of another version: {err}",
+        hint=f"Remove {path.parent}, then: edgedeploy deploy --resume {run.name}",
+    )
+    return Row(
+        run=run.name,
+        workload=workload,
+        target=target,
+        precision=precision,
+        status="failed",
+        figures=row_figures(model=None, artifact=None, measurement=None, series={}, ladder=None),
+        failure=failure,
+    )
+
+
 def _row_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Names under `root` of all finished rows' records, and their state."""
-    for run in os.scandir(root):
+    for run in os.scandir(root) if root.is_dir() else ():
         try:
             rows = list(os.scandir(f"{run.path}/rows"))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             continue
         for row in rows:
             if row.name.startswith("."):
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 name = f"{run.name}/rows/{row.name}/row.json"
                 yield name, Path(root, name).stat()

@@ -139,8 +139,7 @@ def preview(program: Path) -> tuple[Literal["named", "current", "isolated"], str
 def unmet(header: Header) -> list[str]:
     """The parts of a header that the running interpreter does not satisfy."""
     found = []
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    if not SpecifierSet(header.requires_python).contains(python, prereleases=True):
+    if not _fits(header):
         found.append(f"python{header.requires_python}")
     for text in header.dependencies:
         requirement = Requirement(text)
@@ -154,6 +153,11 @@ def unmet(header: Header) -> list[str]:
         if not requirement.specifier.contains(version, prereleases=True):
             found.append(f"{text} (has {version})")
     return found
+
+
+def _fits(header: Header) -> bool:
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return SpecifierSet(header.requires_python).contains(python, prereleases=True)
 
 
 def _names(header: Header) -> list[str]:
@@ -218,7 +222,7 @@ def _isolated(program: Path, header: Header) -> Path:
             return python
         shutil.rmtree(folder, ignore_errors=True)
         lock = _lock_file(program)
-        wanted = header.requires_python or ">=3.9"
+        wanted = sys.executable if _fits(header) else header.requires_python
         _uv(program, "venv", "--quiet", "--no-python-downloads", "--python", wanted, str(folder))
         if header.dependencies:
             what = ["-r", str(lock)] if lock.exists() else list(header.dependencies)
@@ -231,12 +235,26 @@ def _isolated(program: Path, header: Header) -> Path:
 
 
 def _uv(program: Path, *arguments: str) -> None:
-    environment = dict(os.environ)
+    environment = {**os.environ, "PATH": _search_path()}
     if "PIP_FIND_LINKS" in environment:  # uv looks there only when told so
         environment.setdefault("UV_FIND_LINKS", environment["PIP_FIND_LINKS"])
-    command = [sys.executable, "-m", "uv", *arguments]
+    command = [sys.executable, "-m", "uv", "--color", "never", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        msg = f"no environment for {program.name}: {done.stderr.strip()[-400:]}"
+        msg = f"no environment for {program.name}: {done.stderr.strip()[:600]}"
         hint = f"Install what it names, or set {variable(program)} to a Python that has it."
         raise MissingError(msg, hint=hint)
+
+
+def _search_path() -> str:
+    """PATH with pyenv's own Pythons for its shims, which fail for a version that is not in use."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = {
+        tuple(int(part) for part in path.parent.name.split(".")): str(path)
+        for path in pyenv.glob("versions/*/bin")
+        if re.fullmatch(r"3\.\d+\.\d+", path.parent.name)
+    }
+    newest_first = [found[version] for version in sorted(found, reverse=True) if version >= (3, 8)]
+    others = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    shims = str(pyenv / "shims")
+    return os.pathsep.join([*newest_first, *(each for each in others if each != shims)])

@@ -1,5 +1,6 @@
 """What the command line and the Python call change in a workload: data, shapes, metric, options."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +36,19 @@ def configured(
     """The workload `source` names, with what the options say in place of its own.
 
     `calibration` and `evaluation` are a path (its layout is told from what lies there),
-    `module:function`, or "seeded"; `shapes` are "name=1,3,224,224" or "1,3,224,224". Raises
-    `InputError` for any that does not hold.
+    `module:function`, or "seeded"; `shapes` are "name=1,3,224,224" or "1,3,224,224". `mean` and
+    `std` are of the first input, and hold for arrays too. A file named here lies where the user is,
+    not where the workload does. Raises `InputError` for any that does not hold.
     """
     workload = load_workload(source)
     inputs = _shaped(workload.inputs, shapes)
     if mean or std:
         first = inputs[0] if inputs else InputSpec()
         changed = msgspec.structs.replace(
-            first, mean=_numbers(mean, "--mean"), std=_numbers(std, "--std")
+            first,
+            mean=_numbers(mean, "--mean") or first.mean,
+            std=_numbers(std, "--std") or first.std,
+            normalize_arrays=True,
         )
         inputs = (changed, *inputs[1:])
     changes: dict[str, Any] = {"inputs": inputs}
@@ -61,10 +66,15 @@ def configured(
             layout=layout,
             data=_absolute(evaluation, layout),
             split=split,
-            metric=metric or "top1",
+            metric=_absolute(metric or "top1"),
         )
     elif metric and workload.evaluation:
-        changes["evaluation"] = msgspec.structs.replace(workload.evaluation, metric=metric)
+        changes["evaluation"] = msgspec.structs.replace(
+            workload.evaluation, metric=_absolute(metric)
+        )
+    elif metric:
+        msg = f"--metric {metric} judges an evaluation set, and workload {workload.name!r} has none"
+        raise InputError(msg, hint="Give --evaluation too.")
     if threads is not None:
         changes["run_options"] = {**workload.run_options, "threads": threads}
     return msgspec.structs.replace(workload, **changes)
@@ -88,11 +98,14 @@ def layout_of(data: str, folder: str, *, labelled: bool) -> DataLayout:
     raise InputError(msg, hint="Name a folder of images, or an .npz with one array an input.")
 
 
-def _absolute(data: str, layout: DataLayout) -> str:
-    """A path as seen from here, not from the workload's folder."""
+def _absolute(data: str, layout: DataLayout = "python") -> str:
+    """A path, or the file of `file.py:function`, as seen from here, not from the workload."""
     if layout == "seeded":
         return ""
-    return str(Path(data).resolve()) if Path(data).exists() else data
+    if Path(data).exists():
+        return str(Path(data).resolve())
+    file, colon, function = data.rpartition(":")
+    return f"{Path(file).resolve()}:{function}" if colon and Path(file).is_file() else data
 
 
 def _shaped(inputs: tuple[InputSpec, ...], shapes: Sequence[str]) -> tuple[InputSpec, ...]:
@@ -125,7 +138,10 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as err:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
         msg = f"{option} {text!r} is not numbers"
-        raise InputError(msg, hint=f"Write {option} 0.485,0.456,0.406, one a channel.") from err
+        raise InputError(msg, hint=f"Write {option} 0.485,0.456,0.406, one a channel.")
+    return numbers

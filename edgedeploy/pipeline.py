@@ -3,15 +3,17 @@
 import contextlib
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from edgedeploy.cache import Cached, CacheEvent, cache_folder
-from edgedeploy.calibrate import calibrate
+from edgedeploy.cache import Cached, CacheEvent, cache_folder, storage_error
+from edgedeploy.calibrate import calibrate, declared_inputs
 from edgedeploy.compile import QUANTIZED, Compilers, compile_model, precisions_of
 from edgedeploy.deployment import Session, deployed, with_facts
 from edgedeploy.digest import load_memo, save_memo
@@ -28,6 +30,7 @@ from edgedeploy.records import (
     Failure,
     Ladder,
     Measurement,
+    Model,
     Row,
     Stage,
     Status,
@@ -35,7 +38,8 @@ from edgedeploy.records import (
 )
 from edgedeploy.store import Job, Run
 from edgedeploy.target import compiler_program
-from edgedeploy.verify import read_reference, verify
+from edgedeploy.verify import read_groups, verify
+from edgedeploy.worker import LOG_TAIL
 
 STATUS: dict[FailureKind, Status] = {
     "failed": "failed",
@@ -109,6 +113,7 @@ class Pipeline:
         self.hooks = hooks or Hooks()
         self.events: list[CacheEvent] = []
         self._exported: dict[int, tuple[Exported, float, Cached | None]] = {}
+        self._unexported: dict[int, EdgeDeployError] = {}
         self._calibrated: dict[int, tuple[Calibration, Cached | None]] = {}
 
     def execute(self) -> None:
@@ -116,7 +121,10 @@ class Pipeline:
         job = self.job
         load_memo(cache_folder())
         try:
-            with Compilers(timeout_s=job.plan.timeout_s) as compilers:
+            with (
+                Compilers(timeout_s=job.plan.timeout_s) as compilers,
+                ThreadPoolExecutor(max_workers=1) as self._ahead,
+            ):
                 planned = self._plan(compilers)
                 self.run.clean()
                 self.run.update(planned=tuple((t.name, p) for t, p in planned))
@@ -128,15 +136,24 @@ class Pipeline:
             save_memo(cache_folder())
 
     def _plan(self, compilers: Compilers) -> list[tuple[Target, str]]:
+        """Targets with their precisions; raises the first failed export if none succeeded."""
         planned = []
         for target in self.job.targets:
-            exported = self._export(target, compilers)
-            for precision in precisions_of(target, exported.model, self.job.precisions):
-                planned.append((target, precision))
+            precisions = self.job.precisions or target.precisions
+            try:
+                exported = self._export(target, compilers)
+                precisions = precisions_of(target, exported.model, self.job.precisions)
+            except EdgeDeployError as err:
+                self._unexported[target.opset] = err
+            planned += [(target, precision) for precision in dict.fromkeys(precisions)]
+        if not self._exported:
+            raise next(iter(self._unexported.values()))
         return planned
 
     def _export(self, target: Target, compilers: Compilers) -> Exported:
         opset = target.opset
+        if opset in self._unexported:
+            raise self._unexported[opset]
         if opset not in self._exported:
             start = time.perf_counter()
             cached: Cached | None = None
@@ -156,8 +173,14 @@ class Pipeline:
         return self._exported[opset][0]
 
     def _warm(self, compilers: Compilers, stage: str) -> None:
-        """Let toolchains import while the model is exported; what is missing shows in its row."""
+        """Let toolchains import and calibration data be read while the model is exported.
+
+        What is missing or wrong shows in the stage that needs it.
+        """
         self.hooks.progress(self.job.workload.name, stage, 0.0)
+        inputs = declared_inputs(self.job.workload)
+        if inputs and self.job.workload.calibration and self.job.use_cache:
+            self._ahead.submit(calibrate, self.job.workload, inputs)
         for target in self.job.targets:
             wants_int8 = QUANTIZED in (self.job.precisions or target.precisions)
             name = target.quantizer if wants_int8 and target.quantizer else target.compiler
@@ -176,15 +199,19 @@ class Pipeline:
         return self._calibrated[opset]
 
     def _row(self, target: Target, precision: str, compilers: Compilers) -> None:
-        exported, export_s, export_cached = self._exported[target.opset]
         state = _Row(target, precision)
+        if target.opset in self._unexported:
+            error = self._unexported[target.opset]
+            self.run.write_row(self._failed(state, None, error), None)
+            return
+        exported, export_s, export_cached = self._exported[target.opset]
         state.stage_s["export"] = export_s
         if export_cached:
             state.note(export_cached)
         try:
             self._stages(state, exported, compilers)
-        except EdgeDeployError as err:
-            self.run.write_row(self._failed(state, exported, err), None)
+        except Exception as err:
+            self.run.write_row(self._failed(state, exported.model, _typed(err)), None)
             return
         row = Row(
             run=self.run.id,
@@ -244,7 +271,7 @@ class Pipeline:
         ) as session:
             state.stage_s["deploy"] = time.perf_counter() - start
             with state.during("profile"), tempfile.TemporaryDirectory() as scratch:
-                inputs, _ = read_reference(Path(exported.model.reference))
+                inputs = read_groups(Path(exported.model.reference))["inputs"]
                 state.measurement, state.raw = profile(
                     session, target, job.plan, inputs, Path(scratch), progress=progress
                 )
@@ -275,7 +302,7 @@ class Pipeline:
                 state.note(cached)
                 self.events.append(cached.event)
 
-    def _failed(self, state: _Row, exported: Exported, err: EdgeDeployError) -> Row:
+    def _failed(self, state: _Row, model: Model | None, err: EdgeDeployError) -> Row:
         return Row(
             run=self.run.id,
             workload=self.job.workload.name,
@@ -284,7 +311,7 @@ class Pipeline:
             precision=state.precision,
             status=STATUS[err.kind],
             figures=row_figures(
-                model=exported.model,
+                model=model,
                 artifact=state.artifact,
                 measurement=None,
                 series={},
@@ -303,6 +330,17 @@ class Pipeline:
             cached=state.cached,
             stage_s=state.stage_s,
         )
+
+
+def _typed(err: Exception) -> EdgeDeployError:
+    """What ended a row, as an error users are shown: one row's trouble is not the others'."""
+    if isinstance(err, EdgeDeployError):
+        return err
+    if isinstance(err, OSError):
+        return storage_error(err, Path())
+    log = "".join(traceback.format_exception(err))[-LOG_TAIL:]
+    message = f"{type(err).__name__}: {err}"
+    return EdgeDeployError(message, hint="The traceback is in the row's log.", log=log)
 
 
 def exit_code(rows: tuple[Row, ...]) -> int:

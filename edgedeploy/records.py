@@ -92,7 +92,9 @@ class Model(Record):
     """An exported ONNX model, checked; paths are absolute on this host.
 
     `reference` is an .npz of inputs and of the outputs the source framework gave for them, keys
-    `inputs/<name>` and `outputs/<name>`, samples stacked on axis 0 before the model's own axes.
+    `inputs/<name>` and `outputs/<name>`, samples stacked on axis 0 before the model's own axes;
+    `onnx/<name>` and `simplified/<name>` are what the exported model gives before and after it was
+    simplified.
     """
 
     path: str
@@ -169,7 +171,7 @@ class Plan(Record):
     latency_max_s: float = 10.0
     latency_min_count: int = 1000
     latency_count: int | None = None
-    throughput_s: float = 1.0
+    throughput_s: float = 0.5
     concurrency: tuple[int, ...] | None = None
     cool_down_s: float | None = None
     layer_runs: int = 20

@@ -2,11 +2,12 @@
 
 import inspect
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from edgedeploy.callables import load_callable
+from edgedeploy.callables import load_callable, source_file
 from edgedeploy.errors import ExportError, InputError, nearest
 from edgedeploy.workload import ModelFormat, ModelSpec, find_data, require_file
 
@@ -25,22 +26,44 @@ SUFFIX_FORMATS: dict[str, ModelFormat] = {
 def format_of(spec: ModelSpec) -> ModelFormat:
     """The kind of source: as named, else from the suffix, else a Python callable.
 
-    Raises `InputError` where the source is neither.
+    Raises `InputError` where the source is neither, and where weights are given to a model that
+    holds its own, or are lacking where they are all there is.
     """
-    if spec.format:
-        return spec.format
-    suffix = Path(spec.source).suffix
-    if suffix in SUFFIX_FORMATS:
-        return SUFFIX_FORMATS[suffix]
-    if ":" in spec.source:
-        return "state_dict" if spec.weights else "python"
-    msg = f"model source {spec.source!r} is neither module:callable nor a known file"
-    raise InputError(msg, hint=f"Known suffixes: {', '.join(SUFFIX_FORMATS)}.")
+    found = spec.format or SUFFIX_FORMATS.get(Path(spec.source).suffix)
+    if found is None and ":" in spec.source:
+        found = "state_dict" if spec.weights else "python"
+    if found is None:
+        msg = f"model source {spec.source!r} is neither module:callable nor a known file"
+        raise InputError(msg, hint=f"Known suffixes: {', '.join(SUFFIX_FORMATS)}.")
+    if spec.weights and found not in {"python", "state_dict"}:
+        msg = f"weights {spec.weights!r} are given, but {spec.source!r} holds its own"
+        raise InputError(msg, hint="Leave weights out, or name the architecture as source.")
+    if found == "state_dict" and not spec.weights:
+        msg = f"model {spec.source!r} of format state_dict names no weights"
+        hint = "Set weights to the file, and source to its architecture as in 'file.py:build'."
+        raise InputError(msg, hint=hint)
+    return found
 
 
 def model_file(spec: ModelSpec, folder: str) -> Path:
     """The path of a model that is a file."""
     return require_file(find_data(spec.source, folder), "model")
+
+
+def source_files(spec: ModelSpec, folder: str) -> list[Path]:
+    """The files a model is named by, told without loading it: its own or its code, its weights.
+
+    A module on the import path is left out: finding it could run the user's code.
+    """
+    files = []
+    if format_of(spec) not in {"python", "state_dict"}:
+        files.append(model_file(spec, folder))
+    elif spec.source.rpartition(":")[0].endswith(".py"):
+        file = source_file(spec.source, folder, "model")
+        files += [file] if file else []
+    if spec.weights:
+        files.append(require_file(find_data(spec.weights, folder), "weights"))
+    return files
 
 
 def load_torch(spec: ModelSpec, folder: str) -> "torch.nn.Module | torch.export.ExportedProgram":
@@ -49,32 +72,44 @@ def load_torch(spec: ModelSpec, folder: str) -> "torch.nn.Module | torch.export.
     Weights load as data only. Raises `ExportError` when the callable raises or answers something
     that is no module, when a file is of another kind, or weights do not fit.
     """
-    import torch
-
     kind = format_of(spec)
     if kind == "exported_program":
-        path = model_file(spec, folder)
-        try:
-            return torch.export.load(str(path))
-        except Exception as err:  # torch raises many kinds for a damaged archive
-            msg = f"{path} is not an exported program, or is truncated: {_first_line(err)}"
-            raise ExportError(msg, hint="Write it with torch.export.save.") from err
+        from edgedeploy.exported_program import load_exported_program
+
+        return load_exported_program(model_file(spec, folder))
     if kind == "torchscript":
-        path = model_file(spec, folder)
-        try:
-            script: torch.nn.Module = cast("Any", torch.jit).load(str(path), map_location="cpu")
-        except Exception as err:  # torch raises many kinds for a damaged archive
-            msg = f"{path} is not TorchScript, or is truncated: {_first_line(err)}"
-            hint = (
-                "For a state_dict name its architecture: [model] source = 'file.py:build' and"
-                f" weights = '{path.name}'."
-            )
-            raise ExportError(msg, hint=hint) from err
-        return script.eval()
+        return _load_torchscript(model_file(spec, folder))
     module = _call(load_callable(spec.source, folder, "model"), spec)
     if spec.weights:
         load_weights(module, spec, folder)
     return module.eval()
+
+
+def _load_torchscript(path: Path) -> "torch.nn.Module":
+    import torch
+
+    hint = (
+        "For a state_dict name its architecture: [model] source = 'file.py:build' and"
+        f" weights = '{path.name}'."
+    )
+    if _is_pickle(path):
+        msg = f"{path} holds a state_dict or a pickled module, not TorchScript"
+        raise ExportError(msg, hint=hint)
+    try:
+        script: torch.nn.Module = cast("Any", torch.jit).load(str(path), map_location="cpu")
+    except Exception as err:  # torch raises many kinds for a damaged archive
+        msg = f"{path} is not TorchScript, or is truncated: {_first_line(err)}"
+        raise ExportError(msg, hint=hint) from err
+    return script.eval()
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file is what torch.save writes: the code that TorchScript has is not there."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()[:1] == b"\x80"
+    with zipfile.ZipFile(path) as archive:
+        parts = {part for name in archive.namelist() for part in Path(name).parts}
+    return "data.pkl" in parts and "constants.pkl" not in parts
 
 
 def load_weights(module: "torch.nn.Module", spec: ModelSpec, folder: str) -> None:
@@ -110,17 +145,23 @@ def load_weights(module: "torch.nn.Module", spec: ModelSpec, folder: str) -> Non
         raise ExportError(msg, hint=hint) from err
 
 
-def input_names(module: object) -> list[str]:
-    """The names of forward's positional arguments, in order; empty where they are not told."""
-    forward = getattr(module, "forward", None)
-    if forward is None:
-        return []
+def input_names(module: object, *, required: bool = False) -> list[str]:
+    """The names of forward's positional arguments, in order; empty where they are not told.
+
+    With `required` only those that have no default.
+    """
+    if hasattr(module, "graph_signature"):
+        return list(module.graph_signature.user_inputs)
+    schema = getattr(getattr(module, "forward", None), "schema", None)
+    if schema is not None:  # TorchScript
+        return [a.name for a in schema.arguments[1:] if not (required and a.has_default_value())]
     try:
-        parameters = inspect.signature(forward).parameters.values()
+        parameters = inspect.signature(getattr(module, "forward", None)).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in kinds]
+    found = [p for p in parameters if p.kind in kinds]
+    return [p.name for p in found if not required or p.default is inspect.Parameter.empty]
 
 
 def _call(function: Callable[..., Any], spec: ModelSpec) -> "torch.nn.Module":

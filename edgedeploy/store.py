@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgedeploy.cache import storage_error
-from edgedeploy.errors import InputError, nearest
+from edgedeploy.digest import bytes_sha256
+from edgedeploy.errors import InputError, StorageError, nearest
 from edgedeploy.export import Exported
 from edgedeploy.profile import RawSeries, read_series, save_series
 from edgedeploy.records import Plan, Record, Row, Target
@@ -69,11 +71,10 @@ class Run:
     def write_row(self, row: Row, raw: RawSeries | None) -> None:
         """Keep a finished row; it appears whole or not at all."""
         final = self._row_folder(row.target, row.precision)
-        with _kept(self.folder):
+        with _kept(self.folder), contextlib.ExitStack() as stack:
             final.parent.mkdir(exist_ok=True)
-            part = Path(
-                tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-            )
+            part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=final.parent))
+            stack.callback(shutil.rmtree, part, ignore_errors=True)
             if raw:
                 save_series(part / "series.npz", raw)
             (part / "row.json").write_bytes(msgspec.json.format(msgspec.json.encode(row)))
@@ -96,7 +97,10 @@ class Run:
     def series(self, target: str, precision: str) -> RawSeries:
         """A row's raw series; empty where it has none."""
         path = self._row_folder(target, precision) / "series.npz"
-        return read_series(path) if path.exists() else {}
+        try:
+            return read_series(path) if path.exists() else {}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+            raise _damaged(path, err) from err
 
     def write_model(self, opset: int, exported: Exported) -> None:
         """Keep the model record of an opset."""
@@ -116,14 +120,19 @@ class Run:
         path = self.folder / name
         with _kept(path):
             part = self.folder / f".{name}.{os.getpid()}.part"
-            part.write_bytes(content)
-            part.replace(path)
+            try:
+                part.write_bytes(content)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         return path
 
     def clean(self) -> None:
         """Remove what an interrupted process left half done."""
         for part in self.folder.glob("rows/.*.part"):
             shutil.rmtree(part, ignore_errors=True)
+        for part in self.folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
         """Remove a run in which nothing was measured: its workload was wrong from the start."""
@@ -131,7 +140,7 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _row_folder(self, target: str, precision: str) -> Path:
-        return self.folder / "rows" / f"{_plain(target)}-{_plain(precision)}"
+        return self.folder / "rows" / f"{_plain(target)}@{_plain(precision)}"
 
 
 def create_run(job: Job, version: str) -> Run:
@@ -183,12 +192,17 @@ def run_ids() -> list[str]:
 def _read(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as err:
-        msg = f"cannot read {path}: {err.strerror}"
-        raise InputError(msg, hint="Is the run's folder whole?") from err
-    except msgspec.DecodeError as err:
-        msg = f"{path} is damaged or of another version: {err}"
-        raise InputError(msg, hint="Deploy again; a run is never shown in part.") from err
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise _damaged(path, err) from err
+
+
+def _damaged(path: Path, err: Exception) -> StorageError:
+    msg = f"{path} is damaged or of another version: {err}"
+    hint = f"Remove {path.parent} and deploy again; a run is never shown in part."
+    if path.parent.parent.name == "rows":
+        run = path.parent.parent.parent.name
+        hint = f"Remove {path.parent}, then: edgedeploy deploy --resume {run}"
+    return StorageError(msg, hint=hint)
 
 
 def _fresh(root: Path, stem: str) -> Path:
@@ -202,7 +216,9 @@ def _fresh(root: Path, stem: str) -> Path:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^\w.]+", "_", name)[:60]
+    """A name as part of a file's: what had to be changed is told apart by its hash."""
+    plain = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:60]
+    return plain if plain == name else f"{plain}-{bytes_sha256(name.encode())[:6]}"
 
 
 @contextlib.contextmanager

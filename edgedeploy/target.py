@@ -45,7 +45,13 @@ def load_targets(names: str | list[str] | tuple[str, ...]) -> list[Target]:
     if not stripped:
         msg = "no target is named"
         raise InputError(msg, hint=f"Known: {', '.join(sorted(target_files()))}.")
-    return [load_target(name) for name in dict.fromkeys(stripped)]
+    found = [load_target(name) for name in dict.fromkeys(stripped)]
+    by_name: dict[str, Target] = {}
+    for target in found:
+        if by_name.setdefault(target.name, target) != target:
+            msg = f"two different targets are named {target.name!r}"
+            raise InputError(msg, hint="Give one of them another name in its file.")
+    return list(by_name.values())
 
 
 def compiler_program(name: str) -> Path:

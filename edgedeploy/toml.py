@@ -23,7 +23,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise InputError(msg, hint=nearest(path.name, siblings)) from None
     except OSError as err:
         msg = f"{what} file {path} cannot be read: {err.strerror}"
-        raise InputError(msg) from err
+        raise InputError(msg, hint="Name a .toml file that may be read.") from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         msg = f"{what} file {path} is not TOML: {err}"
         raise InputError(msg, hint="Mend the line named.") from err

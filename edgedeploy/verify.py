@@ -27,6 +27,7 @@ Arrays = dict[str, Array]
 FLOAT_RELATIVE_LIMIT = 1e-3
 FLOAT_SNR_LIMIT_DB = 40.0
 INT8_SNR_LIMIT_DB = 10.0
+FLOATS = ("fp", "bf", "tf")
 JUDGE = "ort"
 LAYER_SAMPLES = 8
 
@@ -73,23 +74,29 @@ def verify(
 def _ladder(
     model: Model, artifact: Artifact, target: Target, session: Session, compilers: Compilers
 ) -> Ladder:
-    inputs, reference = read_reference(Path(model.reference))
+    groups = read_groups(Path(model.reference))
+    inputs, reference = groups["inputs"], groups["outputs"]
+    against = model.reference_source
     rungs = [Rung(name=model.reference_source, reference=model.reference_source, equal=True)]
     with tempfile.TemporaryDirectory(prefix="edgedeploy-verify-") as scratch:
         given = Path(scratch, "inputs.npz")
         save_arrays(given, inputs)
-        steps = [("onnx", model.raw_path)] if model.reference_source != "onnx" else []
-        steps.append(("simplified", model.path))
+        first = next(iter(inputs.values()))
+        batch = first.shape[1] if first.ndim > 1 else 1
+        for name in ("onnx", "simplified"):
+            if name in groups:
+                rungs.append(compare(name, reference, groups[name], against=against, batch=batch))
         if artifact.quantized_path and not model.quantized:
-            steps.append(("quantized", artifact.quantized_path))
-        for name, path in steps:
-            int8 = name == "quantized"
-            outputs = _judge(path, given, Path(scratch, f"{name}.npz"))
-            rungs.append(compare(name, reference, outputs, int8=int8))
+            held = _judge(artifact.quantized_path, given, Path(scratch, "quantized.npz"))
+            rungs.append(
+                compare("quantized", reference, held, against=against, batch=batch, int8=True)
+            )
         session.infer(given, Path(scratch, "deployed.npz"))
         outputs = _read(Path(scratch, "deployed.npz"))
-        int8 = artifact.precision != "fp32" and not model.quantized
-        rungs.append(compare("deployed", reference, outputs, int8=int8))
+        int8 = not (model.quantized or artifact.precision.startswith(FLOATS))
+        rungs.append(
+            compare("deployed", reference, outputs, against=against, batch=batch, int8=int8)
+        )
         few = Path(scratch, "few.npz")
         save_arrays(few, {name: value[:LAYER_SAMPLES] for name, value in inputs.items()})
         try:
@@ -98,7 +105,7 @@ def _ladder(
             layers, reason = [], err.message
     return Ladder(
         rungs=tuple(rungs),
-        samples=len(next(iter(inputs.values()))),
+        samples=len(first),
         first_broken=next((rung.name for rung in rungs if rung.broken), None),
         layers=tuple(msgspec.convert(layers, list[LayerError])),
         layers_reason=reason,
@@ -119,26 +126,36 @@ def _judge(path: str, inputs: Path, outputs: Path) -> Arrays | str:
     return _read(outputs)
 
 
-def read_reference(path: Path) -> tuple[Arrays, Arrays]:
-    """Inputs and outputs of a model's reference file, by name: (N, *shape) each."""
-    arrays = _read(path)
-    inputs = {k.removeprefix("inputs/"): v for k, v in arrays.items() if k.startswith("inputs/")}
-    outputs = {k.removeprefix("outputs/"): v for k, v in arrays.items() if k.startswith("outputs/")}
-    return inputs, outputs
+def read_groups(path: Path) -> dict[str, Arrays]:
+    """A model's reference file: group (`inputs`, `outputs`, …) to name to (N, *shape)."""
+    groups: dict[str, Arrays] = {}
+    for key, value in _read(path).items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = value
+    return groups
 
 
-def compare(name: str, reference: Arrays, outputs: Arrays | str, *, int8: bool = False) -> Rung:
-    """A rung's outputs, matched in order, held against the reference ones.
+def compare(
+    name: str,
+    reference: Arrays,
+    outputs: Arrays | str,
+    *,
+    against: str = "source",
+    batch: int = 1,
+    int8: bool = False,
+) -> Rung:
+    """A rung's outputs held against the reference ones: by name, else in order.
 
     Errors are over all samples and outputs together: `snr_db` = 10 log10(Σ r² / Σ (o - r)²),
-    `cosine` = <r, o> / (|r| |o|). Top-1 agreement is told where the first output is one row of two
-    or more scores a sample.
+    `cosine` = <r, o> / (|r| |o|). Where both are the same infinity there is no error, and it is no
+    signal. Top-1 agreement is told where the first output is one row of two or more scores a
+    sample, (N, C) or (N, `batch`, C).
     """
-    against = "source"
     if isinstance(outputs, str):
         return Rung(name=name, reference=against, broken=True, reason=outputs)
-    found = list(outputs.values())
     expected = list(reference.values())
+    same = outputs.keys() == reference.keys()
+    found = [outputs[key] for key in reference] if same else list(outputs.values())
     if [a.shape for a in found] != [a.shape for a in expected]:
         shapes = ", ".join(str(a.shape[1:]) for a in found)
         wanted = ", ".join(str(a.shape[1:]) for a in expected)
@@ -146,23 +163,24 @@ def compare(name: str, reference: Arrays, outputs: Arrays | str, *, int8: bool =
         return Rung(name=name, reference=against, broken=True, reason=reason)
     r = np.concatenate([a.ravel().astype(np.float64) for a in expected])
     o = np.concatenate([a.ravel().astype(np.float64) for a in found])
-    if not np.isfinite(o).all() and np.isfinite(r).all():
-        reason = "outputs hold NaN or infinity where the reference does not"
+    finite = np.isfinite(r) & np.isfinite(o)
+    if not (finite | (r == o)).all():
+        reason = "outputs hold NaN or infinity where the reference does not, or lack it"
         return Rung(name=name, reference=against, broken=True, reason=reason)
+    r, o = np.where(finite, r, 0.0), np.where(finite, o, 0.0)
     difference = np.abs(o - r)
     signal, noise = float(r @ r), float(difference @ difference)
-    snr_db = 10 * float(np.log10(signal / noise)) if noise > 0 and signal > 0 else None
     norms = float(np.linalg.norm(r) * np.linalg.norm(o))
     largest = float(difference.max(initial=0.0))
     scale = float(np.abs(r).max(initial=0.0))
+    silent = noise > 0 and signal == 0
+    snr_db = 10 * float(np.log10(signal / noise)) if noise > 0 and not silent else None
     if name == "deployed" or int8:
         limit_db = INT8_SNR_LIMIT_DB if int8 else FLOAT_SNR_LIMIT_DB
         limit, broken = f"SNR at least {limit_db:g} dB", snr_db is not None and snr_db < limit_db
     else:
         limit = f"largest error at most {FLOAT_RELATIVE_LIMIT:g} of the largest value"
         broken = largest > FLOAT_RELATIVE_LIMIT * scale + 1e-6
-    if noise > 0 and signal == 0:
-        broken = True
     return Rung(
         name=name,
         reference=against,
@@ -170,20 +188,20 @@ def compare(name: str, reference: Arrays, outputs: Arrays | str, *, int8: bool =
         mean_abs_error=float(difference.mean()) if difference.size else 0.0,
         snr_db=snr_db,
         cosine=float(r @ o) / norms if norms > 0 else None,
-        top1_agreement=_agreement(expected[0], found[0]),
+        top1_agreement=_agreement(expected[0], found[0], batch),
         equal=noise == 0,
-        broken=broken,
+        broken=broken or silent,
         limit=limit,
+        reason="the reference is zero everywhere: there is no signal" if silent else None,
     )
 
 
-def _agreement(expected: Array, found: Array) -> float | None:
+def _agreement(expected: Array, found: Array, batch: int) -> float | None:
     """Share of samples whose largest score is the same class, for outputs like (N, [B,] C)."""
-    squeezed = [a.reshape(-1, a.shape[-1]) for a in (expected, found) if a.ndim in {2, 3}]
-    if len(squeezed) != 2 or squeezed[0].shape[1] < 2 or expected.shape[1:-1] not in {(), (1,)}:
+    one_row = expected.ndim in {2, 3} and expected.shape[1:-1] in {(), (1,), (batch,)}
+    if not one_row or expected.shape[-1] < 2 or expected.size == 0:
         return None
-    first, second = (a.argmax(axis=1) for a in squeezed)
-    return float((first == second).mean())
+    return float((expected.argmax(axis=-1) == found.argmax(axis=-1)).mean())
 
 
 def _read(path: Path) -> Arrays:

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
+from edgedeploy._inproc.serve import kill_tree
 from edgedeploy.cache import STORAGE_HINT
 from edgedeploy.errors import (
     EdgeDeployError,
@@ -25,7 +24,7 @@ from edgedeploy.errors import (
     WorkerError,
 )
 from edgedeploy.interpreter import variable
-from edgedeploy.process import kill_all, memory_bytes
+from edgedeploy.memory import memory_bytes, memory_limit_bytes
 
 INPROC = Path(__file__).with_name("_inproc")
 SERVE = INPROC / "serve.py"
@@ -48,18 +47,6 @@ HINTS: dict[type[EdgeDeployError], str] = {
     WorkerError: "The traceback is in its log.",
 }
 Event = dict[str, Any]
-
-
-def memory_limit_bytes() -> int:
-    """What one worker may take: `EDGEDEPLOY_WORKER_MEMORY_BYTES`, else 90 % of what is free now."""
-    named = os.environ.get("EDGEDEPLOY_WORKER_MEMORY_BYTES")
-    if named is None:
-        return int(psutil.virtual_memory().available * 0.9)
-    try:
-        return int(named)
-    except ValueError as err:
-        msg = f"EDGEDEPLOY_WORKER_MEMORY_BYTES is {named!r}, expected a number of bytes"
-        raise InputError(msg, hint="For 4 GB set it to 4000000000, or unset it.") from err
 
 
 class Worker:
@@ -106,6 +93,8 @@ class Worker:
 
     def close(self, grace_s: float = 2.0) -> None:
         """End the process and all it started; waits `grace_s` for it to leave by itself."""
+        if grace_s <= 0:
+            self._kill()
         if self._process.stdin and not self._process.stdin.closed:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -256,7 +245,8 @@ class Worker:
 
     def _kill(self) -> None:
         if not self._over:
-            kill_all(self._process)
+            kill_tree(self._process.pid)
+            self._process.wait()
         self._over = True
 
 

@@ -31,7 +31,10 @@ BLOCK_MIN_COUNT = 5
 STEADY_BLOCKS = 3
 STEADY_WITHIN = 0.05
 GAIN_WORTH_MORE_STREAMS = 1.03
-PROBE_S = 0.25
+PROBE_S = 0.15
+# A slow model's stream runs on for these many inferences, but not longer than so often the time.
+STREAM_MIN_COUNT = 10
+STREAM_MAX_STRETCH = 4
 
 
 def prepare(
@@ -227,13 +230,13 @@ def _saturate(calls: List[Call], seconds: float) -> Dict[str, Any]:
     counts = [0] * len(calls)
     errors: List[BaseException] = []
     ready = threading.Barrier(len(calls) + 1)
-    end = [0]
+    end, last = [0], [0]
 
     def work(index: int) -> None:
         call, done = calls[index], 0
         try:
             ready.wait()
-            while clock() < end[0]:
+            while clock() < end[0] or (done < STREAM_MIN_COUNT and clock() < last[0]):
                 call()
                 done += 1
         except BaseException as err:
@@ -245,6 +248,7 @@ def _saturate(calls: List[Call], seconds: float) -> Dict[str, Any]:
         thread.start()
     start = clock()
     end[0] = start + int(seconds * 1e9)
+    last[0] = start + int(seconds * STREAM_MAX_STRETCH * 1e9)
     ready.wait()
     for thread in threads:
         thread.join()

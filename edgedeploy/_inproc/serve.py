@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import glob
 import hashlib
 import importlib.util
 import io
@@ -23,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -148,11 +149,30 @@ def first_to_go() -> None:
         return
 
 
-def leave() -> None:
-    """End at once, with all that was started here."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(3)
+def descendants(pid: int) -> List[int]:
+    """Processes started below `pid`, where Linux lists them; all of /proc would be slow to read."""
+    found: List[int] = []
+    for path in glob.glob("/proc/%d/task/*/children" % pid):
+        try:
+            with open(path, encoding="ascii") as file:
+                children = file.read().split()
+        except OSError:  # it ended meanwhile
+            continue
+        for child in children:
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """End what `pid` started, in its group or out of it, and the group where it leads one."""
+    ends = [(os.kill, child) for child in descendants(pid)]
+    if pid != os.getpid() or os.getpgrp() == pid:
+        ends.append((os.killpg, pid))
+    for end, each in ends:
+        try:
+            end(each, signal.SIGKILL)
+        except OSError:  # it ended meanwhile
+            continue
 
 
 def main() -> None:
@@ -183,7 +203,8 @@ def main() -> None:
         if not busy.is_set():
             requests.put(None)
             time.sleep(LAST_S)
-        leave()
+        kill_tree(os.getpid())
+        os._exit(3)
 
     threading.Thread(target=read, daemon=True).start()
     program: Optional[ModuleType] = None

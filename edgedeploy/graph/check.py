@@ -1,18 +1,28 @@
 """Catch exports that look well and are not: constants, dead inputs, symbols, NaN."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from edgedeploy.errors import ExportError
 from edgedeploy.graph.read import opset_of, real_inputs
 from edgedeploy.graph.shapes import dimensions
+from edgedeploy.graph.weights import external, tensors
+
+FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+)
 
 
-def check_graph(model: onnx.ModelProto) -> None:
-    """Raise `ExportError` for the first thing found wrong with a static model."""
+def check_graph(model: onnx.ModelProto, folder: Path) -> None:
+    """Raise `ExportError` for the first thing found wrong with a static model.
+
+    `folder` holds the weights that the model keeps in files.
+    """
     try:
-        if model.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
+        if not external(model):
             onnx.checker.check_model(model)
     except onnx.checker.ValidationError as err:
         reason = str(err).strip().splitlines()[0]
@@ -35,10 +45,10 @@ def check_graph(model: onnx.ModelProto) -> None:
             shown = ", ".join(str(d) for d in dimensions(value))
             msg = f"input {value.name!r} keeps a symbolic dimension: ({shown})"
             raise ExportError(msg, hint=f"Give its shape: --shape {value.name}=…")
-    for tensor in model.graph.initializer:
-        if tensor.data_type in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}:
-            values = numpy_helper.to_array(tensor)
-            if not np.isfinite(values).all() and np.isnan(values).any():
+    for tensor in tensors(model.graph):
+        if tensor.data_type in FLOATS:
+            values = numpy_helper.to_array(tensor, str(folder))
+            if np.isnan(values).any():
                 msg = f"weight {tensor.name!r} holds NaN"
                 raise ExportError(msg, hint="The checkpoint is broken, or training diverged.")
 

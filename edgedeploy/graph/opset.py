@@ -4,6 +4,7 @@ import onnx
 from onnx import version_converter
 
 from edgedeploy.graph.read import is_quantized, opset_of
+from edgedeploy.graph.weights import external
 
 
 def raise_opset(model: onnx.ModelProto, opset: int) -> tuple[onnx.ModelProto, str | None]:
@@ -17,6 +18,8 @@ def raise_opset(model: onnx.ModelProto, opset: int) -> tuple[onnx.ModelProto, st
         return model, None
     if is_quantized(model):
         return model, f"opset {found} kept: the model is already quantized"
+    if external(model):
+        return model, f"opset {found} kept: the weights are too large for one file"
     try:
         raised = version_converter.convert_version(model, opset)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as err:

@@ -6,32 +6,48 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedeploy.errors import ExportError, UnsupportedError
+from edgedeploy.graph.weights import embed_weights, place_weights, weight_files
 from edgedeploy.workload import require_file
 
 PROTOBUF_LIMIT_BYTES = 2_000_000_000
-QUANTIZED_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"})
+QUANTIZED_OPS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    }
+)
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model in `path` with its external data.
+def read_onnx(path: Path, folder: Path | None = None) -> onnx.ModelProto:
+    """The model in `path`, its weights within where one protobuf can hold them.
 
-    Raises `ExportError` for a missing, empty, truncated or non-ONNX file, `UnsupportedError` for
-    an opset newer than the onnx package knows.
+    Larger ones stay in files, which are brought under `folder` (the model's own where it is None):
+    what is written there as ONNX finds them. Raises `ExportError` for a missing, empty, truncated
+    or non-ONNX file, `UnsupportedError` for an opset newer than the onnx package knows.
     """
     require_file(path, "model")
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        files = weight_files(model, path.parent)
+        large = path.stat().st_size + sum(f.stat().st_size for f in files) > PROTOBUF_LIMIT_BYTES
+        embed_weights(model, path.parent, all_of_them=not large)
+        if large:
+            place_weights(model, path.parent, folder or path.parent)
     except DecodeError as err:
         msg = f"model {path} is not ONNX, or is truncated ({path.stat().st_size} bytes): {err}"
         raise ExportError(msg, hint="Export or copy it again.") from err
     except (OSError, ValueError, onnx.checker.ValidationError) as err:
         msg = f"model {path} cannot be read: {err}"
-        hint = "Its external data must lie beside it, in the place it was exported to."
-        raise ExportError(msg, hint=hint) from err
+        raise ExportError(msg, hint="Export or copy it again, with its external data.") from err
     if not model.graph.node and not model.graph.output:
         msg = f"model {path} holds no graph ({path.stat().st_size} bytes): not an ONNX model"
         raise ExportError(msg, hint="Export or copy it again.")
-    newest = onnx.defs.onnx_opset_version()
+    newest = newest_opset()
     if opset_of(model) > newest:
         msg = f"model {path} has opset {opset_of(model)}; opsets up to {newest} are supported"
         raise UnsupportedError(msg, hint=f"Export it again with opset_version={min(newest, 18)}.")
@@ -39,14 +55,13 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Save a model; weights go to a file beside it where one protobuf cannot hold them."""
-    large = model.ByteSize() > PROTOBUF_LIMIT_BYTES
-    onnx.save(
-        model,
-        str(path),
-        save_as_external_data=large,
-        location=f"{path.name}.data" if large else None,
-    )
+    """Save a model; weights that it keeps in files must lie in the folder of `path` already."""
+    onnx.save(model, str(path))
+
+
+def newest_opset() -> int:
+    """The newest default operator set that the onnx package knows."""
+    return int(onnx.defs.onnx_opset_version())
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -56,7 +71,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
-    """Whether the graph is already QDQ or QLinear."""
+    """Whether the graph is already quantized: QDQ, QLinear, dynamic or integer."""
     return any(node.op_type in QUANTIZED_OPS for node in model.graph.node)
 
 

@@ -7,13 +7,22 @@ import onnx
 from edgedeploy.errors import ExportError
 from edgedeploy.graph.read import real_inputs
 
+UNKNOWN = "?"
+
 
 def dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
     """Sizes of a graph value; a symbolic or unknown dimension is its name or `?`."""
     return tuple(
-        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or "?"
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or UNKNOWN
         for d in value.type.tensor_type.shape.dim
     )
+
+
+def set_dimensions(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    """Give a graph value this static shape."""
+    del value.type.tensor_type.shape.dim[:]
+    for size in shape:
+        value.type.tensor_type.shape.dim.add().dim_value = size
 
 
 def fix_shapes(
@@ -34,13 +43,22 @@ def fix_shapes(
             raise ExportError(msg, hint="Name one of them.")
         _match(name, known[name], tuple(wanted), sizes)
     for name, found in known.items():
-        if name not in shapes and found and isinstance(found[0], str) and found[0] != "?":
+        if name not in shapes and found and isinstance(found[0], str):
             if found[0] not in sizes:
                 notes.append(f"symbolic batch {found[0]!r} of {name} fixed to 1")
-            sizes.setdefault(found[0], 1)
+            if found[0] != UNKNOWN:
+                sizes.setdefault(found[0], 1)
     if all(isinstance(d, int) for found in known.values() for d in found):
         return model, notes
     return _static(model, shapes, sizes), notes
+
+
+def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes that can be inferred; as it is where inference fails."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return model
 
 
 def _static(
@@ -54,7 +72,8 @@ def _static(
         for i, dim in enumerate(value.type.tensor_type.shape.dim):
             if isinstance(found[i], int):
                 continue
-            size = wanted[i] if wanted else sizes.get(str(found[i]))
+            batch = 1 if i == 0 else None
+            size = wanted[i] if wanted else sizes.get(str(found[i]), batch)
             if size is None:
                 msg = f"input {value.name!r} has a symbolic dimension: {_shown(found)}"
                 example = ",".join(str(d) if isinstance(d, int) else "N" for d in found)
@@ -65,9 +84,9 @@ def _static(
         for dim in output.type.tensor_type.shape.dim:
             if dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
-            elif not dim.HasField("dim_value"):
-                dim.ClearField("dim_param")
-    return onnx.shape_inference.infer_shapes(result, data_prop=True)
+            elif dim.dim_value < 1:
+                dim.Clear()
+    return with_shapes(result)
 
 
 def _shown(shape: Sequence[int | str]) -> str:
@@ -89,5 +108,5 @@ def _match(
             hint = "The layout differs (NCHW or NHWC): give the shape in the model's own order."
         raise ExportError(msg, hint=hint)
     for f, w in zip(found, wanted, strict=True):
-        if isinstance(f, str) and f != "?":
+        if isinstance(f, str) and f != UNKNOWN:
             fixed[f] = w

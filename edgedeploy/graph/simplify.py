@@ -2,7 +2,9 @@
 
 import onnx
 
-from edgedeploy.graph.read import PROTOBUF_LIMIT_BYTES, is_quantized
+from edgedeploy.graph.read import is_quantized
+from edgedeploy.graph.shapes import with_shapes
+from edgedeploy.graph.weights import external
 
 
 def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str | None]:
@@ -12,20 +14,16 @@ def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str | None]:
     simplifier that fails must not cost a model that works.
     """
     if is_quantized(model):
-        return _with_shapes(model), "not simplified: the model is already quantized"
-    if model.ByteSize() > PROTOBUF_LIMIT_BYTES:
-        return model, "not simplified: over 2 GB"
+        return with_shapes(model), "not simplified: the model is already quantized"
+    if external(model):
+        return with_shapes(model), "not simplified: its weights are too large for one file"
     import onnxsim
 
     try:
         simplified, same = onnxsim.simplify(model)
     except Exception as err:  # whatever a simplifier raises, the model itself may be sound
         reason = str(err).strip().splitlines()[:1]
-        return _with_shapes(model), f"not simplified: onnxsim raised {type(err).__name__} {reason}"
+        return with_shapes(model), f"not simplified: onnxsim raised {type(err).__name__} {reason}"
     if not same:
-        return _with_shapes(model), "not simplified: onnxsim changed the outputs"
-    return _with_shapes(simplified), None
-
-
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return with_shapes(model), "not simplified: onnxsim changed the outputs"
+    return with_shapes(simplified), None

@@ -36,6 +36,14 @@ OPTIONS: dict[str, Any] = {
 WARM_UP_RUNS = 3
 
 
+class Missing(Exception):
+    """OpenVINO is not there; `hint` is the remedy."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Unsupported(Exception):
     """The CPU plugin cannot run this model, and nothing is broken; `hint` is the remedy."""
 
@@ -75,14 +83,19 @@ class Loaded:
             "ENABLE_CPU_PINNING": self.options["pinning"],
             **more,
         }
+        core = toolkit().Core()
         try:
-            return toolkit().Core().compile_model(self.artifact, "CPU", properties)
+            model = core.read_model(self.artifact)
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            msg = f"OpenVINO cannot load {self.artifact} on the CPU: {lines[-1]}"
-            if "support" in lines[-1].lower():
-                raise Unsupported(msg, "Export without this operator or type.") from error
+            msg = f"OpenVINO cannot read {self.artifact}: {last_line(error)}"
             raise BadInput(msg, "Compile it again with this version of OpenVINO.") from error
+        try:
+            return core.compile_model(model, "CPU", properties)
+        except RuntimeError as error:
+            if "support" not in str(error).lower():
+                raise
+            msg = f"OpenVINO cannot run {self.artifact} on the CPU: {last_line(error)}"
+            raise Unsupported(msg, "Export without this operator or type.") from error
 
     def request(self) -> InferRequest:
         """A request no living caller has, on a stream of its own."""
@@ -105,7 +118,11 @@ def toolkit() -> ModuleType:
     user's home as soon as it is imported; the package does without it where it is absent, as here.
     """
     sys.modules.setdefault("openvino.tools.ovc", cast("ModuleType", None))
-    return importlib.import_module("openvino")
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        msg = f"OpenVINO cannot be imported: {error}"
+        raise Missing(msg, "pip install 'openvino>=2026.1,<2027'") from error
 
 
 def probe() -> dict[str, Any]:
@@ -197,6 +214,11 @@ def current() -> Loaded:
         msg = "no artifact is loaded"
         raise BadInput(msg, "Call load(artifact, options) first.")
     return state["loaded"]
+
+
+def last_line(error: RuntimeError) -> str:
+    """The end of OpenVINO's report, after the places in its sources."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
 def described(port: ConstOutput) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# ONNX Runtime reports its use to its vendor unless this is set when it is imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import numpy.typing as npt
 import onnxruntime

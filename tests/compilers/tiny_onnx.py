@@ -1,12 +1,14 @@
 """ONNX models of a few nodes and samples for them, made on the spot."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnx
 import onnxruntime
@@ -97,7 +99,8 @@ def images(count: int = 16, *, seed: int = 0, kind: type[np.floating[Any]] = np.
 
 def samples(path: Path, **arrays: Array) -> str:
     """An .npz of samples; its path."""
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    named: dict[str, Any] = dict(arrays)
+    np.savez(path, **named)
     return str(path)
 
 

@@ -99,6 +99,7 @@ def accuracy(
     [("mbv2-cifar10-int8", 0.8938, 0.002), ("mlperf-tiny-ic", 0.8800, 0.001)],
 )
 def test_given_onnx_models_on_cifar10(name: str, expected: float, within: float) -> None:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     workload = load_workload(name)
