@@ -1,5 +1,6 @@
 """The calls of a notebook or script: deploy a module in memory or a workload, and compare runs."""
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from edgedeploy import __version__
 from edgedeploy._inproc.measure import host_facts
 from edgedeploy.cache import digest_of
 from edgedeploy.calibrate import array_sha256, save_arrays
+from edgedeploy.data.arrays import LABEL_KEYS
 from edgedeploy.deployment import Session
-from edgedeploy.errors import DataError, InputError
+from edgedeploy.errors import DataError, EdgeDeployError, InputError
 from edgedeploy.evaluate import run_arrays
 from edgedeploy.export import Exported
 from edgedeploy.pipeline import Hooks, Pipeline
@@ -48,31 +50,38 @@ def deploy(
     """Export, compile, deploy and measure a model on targets; the report shows itself in notebooks.
 
     `model` is a module, a `Workload`, or what `edgedeploy deploy` takes. For a module,
-    `calibration` yields batches: a tensor or array (N, …), a tuple or dict of them for several
-    inputs, or a pair (inputs, labels) whose labels are left aside; its first sample gives the
-    shapes. `evaluate` is called with `predict`, which takes an array of samples (or one an input)
-    and returns the deployed artifact's output (a tuple where there are several), and answers the
-    accuracy.
+    `calibration` is one batch or yields batches: a tensor or array (N, …), a tuple or dict of them
+    for several inputs, or a pair (inputs, labels) whose labels are left aside; its first sample
+    gives the shapes. `evaluate` is called with `predict`, which takes an array of samples (or one
+    an input) and returns the deployed artifact's output (a tuple where there are several), and
+    answers the accuracy. The module is left as it was found.
 
     Raises `InputError` and its kinds for what is wrong with the arguments; a target that fails is a
     row of the report.
     """
     targets = tuple(load_targets(target if isinstance(target, str) else list(target)))
-    precisions = tuple(precision.split(",")) if isinstance(precision, str) else precision
+    asked = precision.split(",") if isinstance(precision, str) else precision or ()
     job = Job(
         workload=_workload(model, name),
         targets=targets,
-        precisions=tuple(precisions) if precisions else None,
+        precisions=tuple(part.strip() for part in asked if part.strip()) or None,
         plan=plan or Plan(),
         host=host_facts(),
     )
+    if calibration is not None and isinstance(model, Workload | str | Path):
+        msg = "calibration= is for a module in memory; a workload names its own data"
+        raise InputError(msg, hint="Give the module itself, or [calibration] in the workload.")
     run = create_run(job, __version__)
-    hooks = Hooks()
-    if not isinstance(model, Workload | str | Path):
-        hooks = _in_memory(model, run, calibration)
-    if evaluate is not None:
-        hooks.accuracy = _accuracy_of(evaluate, metric, job.targets)
-    return execute(run, hooks)
+    try:
+        hooks = Hooks()
+        if not isinstance(model, Workload | str | Path):
+            hooks = _in_memory(model, run, calibration)
+        if evaluate is not None:
+            hooks.accuracy = _accuracy_of(evaluate, metric, job.targets)
+        return execute(run, hooks)
+    except InputError:
+        run.discard_if_empty()
+        raise
 
 
 def execute(run: Run, hooks: Hooks | None = None) -> Report:
@@ -104,16 +113,18 @@ def _in_memory(module: "torch.nn.Module", run: Run, calibration: Iterable[Any] |
     """Hooks that export a module that lives in this process, on its calibration samples."""
     from edgedeploy.exporter import export_module
     from edgedeploy.source import input_names
+    from edgedeploy.torch_model import on_host, torch_inputs
 
     if calibration is None:
         msg = "a module in memory needs calibration data: its shapes and value ranges come from it"
         raise InputError(msg, hint="Pass calibration=loader, any iterable of batches.")
-    arrays = _samples(calibration, input_names(module), CALIBRATION_COUNT)
-    inputs = tuple(
+    arrays = _samples(calibration, input_names(module, required=True), CALIBRATION_COUNT)
+    specs = tuple(
         InputSpec(name=name, shape=tuple(value.shape[1:]), dtype=value.dtype.name)
         for name, value in arrays.items()
     )
-    workload = msgspec.structs.replace(run.state.job.workload, inputs=inputs)
+    workload = msgspec.structs.replace(run.state.job.workload, inputs=specs)
+    inputs = torch_inputs(module, workload, None)
     run.update(job=msgspec.structs.replace(run.state.job, workload=workload))
     path = run.folder / "calibration.npz"
     save_arrays(path, arrays)
@@ -127,44 +138,56 @@ def _in_memory(module: "torch.nn.Module", run: Run, calibration: Iterable[Any] |
 
     def exported(opset: int) -> Exported:
         folder = run.folder / f"model-{opset}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         few = {name: value[:VERIFY_COUNT] for name, value in arrays.items()}
-        was_training = module.training
-        model = export_module(module.eval(), workload, opset, folder, few)
-        module.train(was_training)
+        with on_host(module) as still:
+            model = export_module(still, workload, opset, folder, few)
         return Exported(model=model, inputs=inputs)
 
     return Hooks(exported=exported, calibration=data)
 
 
-def _samples(batches: Iterable[Any], names: list[str], count: int) -> dict[str, Array]:
+def _samples(batches: object, names: list[str], count: int) -> dict[str, Array]:
     """The first samples of a loader, as inferences of batch 1: name to (N, 1, …)."""
     taken: dict[str, list[Array]] = {}
     total = 0
+    if isinstance(batches, Mapping) or hasattr(batches, "ndim"):
+        batches = [batches]
+    if not isinstance(batches, Iterable):
+        msg = f"calibration is a {type(batches).__name__}, expected batches or an iterable of them"
+        raise InputError(msg, hint="Pass calibration=loader, any iterable of batches.")
     for batch in batches:
         arrays = _named(batch, names)
-        size = min(len(value) for value in arrays.values())
+        sizes = {name: len(value) for name, value in arrays.items()}
+        if len(set(sizes.values())) > 1 or (taken and taken.keys() != arrays.keys()):
+            msg = f"calibration yielded inputs that do not go together: {sizes}"
+            raise DataError(msg, hint="Yield as many samples of each input, all in every batch.")
         for name, value in arrays.items():
-            taken.setdefault(name, []).append(value[: max(0, count - total)])
-        total += size
+            taken.setdefault(name, []).append(value[: count - total])
+        total += min(count - total, *sizes.values())
         if total >= count:
             break
     if total == 0:
-        msg = "the calibration data is empty: it yielded no batch"
+        msg = "the calibration data is empty: it yielded no sample"
         raise DataError(msg, hint="A generator can be used once: pass a fresh one, or a list.")
-    return {name: np.concatenate(values)[:, None] for name, values in taken.items()}
+    try:
+        return {name: np.concatenate(values)[:, None] for name, values in taken.items()}
+    except ValueError as err:
+        shapes = sorted({value.shape[1:] for values in taken.values() for value in values})
+        msg = f"calibration yielded samples of unlike shapes: {shapes}"
+        raise DataError(msg, hint="Resize them to one shape: it becomes the model's.") from err
 
 
 def _named(batch: object, names: list[str]) -> dict[str, Array]:
     """One batch as arrays by input name; the labels of an (inputs, labels) pair are left out."""
     if isinstance(batch, Mapping):
-        return {str(name): _array(value) for name, value in batch.items()}
+        taken = [k for k in batch if k in names or k not in LABEL_KEYS]
+        return {str(name): _array(batch[name]) for name in taken}
     if isinstance(batch, Sequence) and not isinstance(batch, str):
-        wanted = max(1, len(names))
-        parts = list(batch[:wanted])
         if len(batch) == 2 and isinstance(batch[0], Mapping | Sequence):
             return _named(batch[0], names)
-        known = names[: len(parts)] or [f"input_{i}" for i in range(len(parts))]
+        parts = list(batch[: max(1, len(names))])
+        known = names[: len(parts)] or ["input"]
         return {name: _array(part) for name, part in zip(known, parts, strict=True)}
     return {names[0] if names else "input": _array(batch)}
 
@@ -172,8 +195,8 @@ def _named(batch: object, names: list[str]) -> dict[str, Array]:
 def _array(value: object) -> Array:
     array: Array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.ndim == 0 or array.dtype.kind not in "fiub":
-        msg = f"calibration yielded {type(value).__name__}, expected a tensor or array of samples"
-        raise DataError(msg, hint="Yield batches (N, …), or (inputs, labels) pairs.")
+        msg = f"expected a tensor or array of samples, found {type(value).__name__}"
+        raise DataError(msg, hint="Give batches (N, …), or (inputs, labels) pairs.")
     return np.ascontiguousarray(array)
 
 
@@ -196,10 +219,20 @@ def _accuracy_of(
             seen += len(arrays[0])
             given = {name: value[:, None] for name, value in zip(inputs, arrays, strict=True)}
             outputs = run_arrays(session, given)
-            merged = tuple(value[:, 0] if value.ndim > 2 else value for value in outputs.values())
+            merged = tuple(
+                value[:, 0] if value.ndim > 1 and value.shape[1] == 1 else value
+                for value in outputs.values()
+            )
             return merged[0] if len(merged) == 1 else merged
 
-        value = float(evaluate(predict))
+        try:
+            value = float(evaluate(predict))
+        except EdgeDeployError:
+            raise
+        except Exception as err:
+            msg = f"evaluate raised {type(err).__name__}: {err}"
+            hint = "Mend that function; it is to answer a number."
+            raise InputError(msg, hint=hint, log=traceback.format_exc()) from err
         return Accuracy(
             metric=metric,
             value=value,

@@ -120,9 +120,15 @@ def _target(name: str, programs: tuple[ProgramCheck, ...]) -> TargetCheck:
             lacks.append(f"{kind} {program}: there is no such program")
         elif not found.found:
             lacks.append(f"{kind} {program}: {found.reason}")
-    instruments = [checks.get(("instrument", name)) for name in target.instruments]
-    usable = [i.name for i in instruments if i and i.found]
-    reasons = [f"{i.name}: {i.reason}" for i in instruments if i and not i.found]
+    usable, reasons = [], []
+    for instrument in target.instruments:
+        found = checks.get(("instrument", instrument))
+        if found is None:
+            reasons.append(f"{instrument}: there is no such program")
+        elif found.found:
+            usable.append(instrument)
+        else:
+            reasons.append(f"{instrument}: {found.reason}")
     power = ", ".join(usable) or "none (" + "; ".join(reasons or ["no instrument named"]) + ")"
     return TargetCheck(
         name=name, board=target.board, ready=not lacks, lacks=tuple(lacks), power=power

@@ -4,7 +4,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from edgedeploy.records import Accuracy, Source
 from edgedeploy.workload import InputSpec, Workload
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 SHARD_BYTES = 64_000_000
 
 
@@ -56,7 +57,7 @@ def evaluate(
     )
 
 
-def _asked(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+def _asked(name: str, function: Callable[..., T], *arguments: object) -> T:
     """Call a metric, which may be the user's own: what it raises is theirs to mend."""
     try:
         return function(*arguments)

@@ -58,7 +58,7 @@ def export(
     start_ns = time.time_ns()
     with tempfile.TemporaryDirectory(prefix="edgedeploy-export-") as scratch:
         command = [sys.executable, str(SERVE), str(PROGRAM)]
-        with Worker("export", command, timeout_s=timeout_s) as worker:
+        with Worker("export", command, timeout_s=timeout_s, grace_s=0.0) as worker:
             answer = worker.call(
                 "export_model",
                 workload=msgspec.to_builtins(workload),
@@ -112,7 +112,7 @@ def _parts_after(
     found again.
     """
     files = {name: Path(name).stat() for name in seen.files if Path(name).is_file()}
-    changed = [n for n, s in files.items() if max(s.st_mtime_ns, s.st_ctime_ns) > start_ns]
+    changed = [name for name, stat in files.items() if stat.st_mtime_ns > start_ns]
     if not changed:
         seen = msgspec.structs.replace(seen, files=tuple(files), more={"inputs": inputs})
         remember("export", fixed, seen)

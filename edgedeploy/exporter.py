@@ -71,6 +71,11 @@ def export_model(workload: dict[str, Any], opset: int, folder: str) -> dict[str,
             model = _from_onnx(spec, opset, Path(folder))
         else:
             module = load_torch(spec.model, spec.folder)
+            import torch
+
+            # Toolchains import beside this process; threads that wait for a core cost more than
+            # they bring, and one thread adds up in one order.
+            torch.set_num_threads(1)
             model = export_module(module, spec, opset, Path(folder))
     return {
         "model": msgspec.to_builtins(model),

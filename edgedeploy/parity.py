@@ -24,6 +24,7 @@ def run_onnx(path: Path, arrays: Arrays) -> Arrays:
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])

@@ -4,8 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,8 +70,9 @@ class Run:
         """Keep a finished row; it appears whole or not at all."""
         final = self._row_folder(row.target, row.precision)
         with _kept(self.folder), contextlib.ExitStack() as stack:
-            final.parent.mkdir(exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=final.parent))
+            part = final.parent / f".{final.name}.{os.getpid()}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
             stack.callback(shutil.rmtree, part, ignore_errors=True)
             if raw:
                 save_series(part / "series.npz", raw)
@@ -99,7 +98,7 @@ class Run:
         path = self._row_folder(target, precision) / "series.npz"
         try:
             return read_series(path) if path.exists() else {}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        except Exception as err:  # what a damaged archive raises is without number
             raise _damaged(path, err) from err
 
     def write_model(self, opset: int, exported: Exported) -> None:

@@ -1,9 +1,11 @@
 """The PyTorch side of an export: which exporter, its call, and the outputs to hold it against."""
 
+import copy
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,7 +44,25 @@ def exporters(module: object, workload: Workload, opset: int) -> list[tuple[str,
         return [("dynamo", " (the source is an exported program)")]
     if opset > TORCHSCRIPT_MAX_OPSET:
         return [("dynamo", f" (opset {opset} is newer than TorchScript's)")]
+    if _is_large(module):
+        return [("dynamo", " (weights too large for one file)"), ("torchscript", " (fallback)")]
     return [("torchscript", ""), ("dynamo", " (fallback)")]
+
+
+@contextmanager
+def on_host(module: "torch.nn.Module") -> Iterator["torch.nn.Module"]:
+    """The module in evaluation mode, as it was again afterwards; a copy if it is not on the CPU."""
+    state = [*module.parameters(), *module.buffers()]
+    if any(tensor.device.type != "cpu" for tensor in state):
+        yield copy.deepcopy(module).cpu().eval()
+        return
+    training = {name for name, part in module.named_modules() if part.training}
+    module.eval()
+    try:
+        yield module
+    finally:
+        for name, part in module.named_modules():
+            part.training = name in training
 
 
 def write_raw_onnx(
@@ -59,8 +79,6 @@ def write_raw_onnx(
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    state = module.state_dict().values()
-    large = sum(t.numel() * t.element_size() for t in state) > read.PROTOBUF_LIMIT_BYTES
     options: dict[str, Any] = {
         "input_names": [str(spec.name) for spec in inputs],
         "output_names": outputs,
@@ -69,7 +87,7 @@ def write_raw_onnx(
         "verbose": False,
     }
     if exporter == "dynamo":
-        options["external_data"] = large
+        options["external_data"] = _is_large(module)
         options["optimize"] = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -84,6 +102,13 @@ def write_raw_onnx(
         raise ExportError(msg)
     got = opset_of(onnx.load(str(path), load_external_data=False))
     return [] if got == opset else [f"opset {opset} asked for, {got} got from the exporter"]
+
+
+def _is_large(module: object) -> bool:
+    """Whether a module's tensors are more than one protobuf holds."""
+    state = cast("torch.nn.Module", module).state_dict().values()
+    size = sum(t.numel() * t.element_size() for t in state)
+    return bool(size > read.PROTOBUF_LIMIT_BYTES)
 
 
 def _reason(err: BaseException) -> str:

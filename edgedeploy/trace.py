@@ -59,7 +59,11 @@ class FileReads:
         """What was read and can change under us: sorted, existing, the installed by their names."""
         modules = {name: getattr(m, "__file__", None) for name, m in list(sys.modules.items())}
         found = set()
-        for name in [*self._opened, *(file for file in modules.values() if file)]:
+        ours_start = f"{PACKAGE}{os.sep}"
+        outside_starts = tuple(f"{place}{os.sep}" for place in self._outside)
+        for name in {*self._opened, *(file for file in modules.values() if file)}:
+            if name.startswith(outside_starts) and not name.startswith(ours_start):
+                continue  # by far the most of them, and resolving is slow
             path = Path(name).resolve()
             ours = path.is_relative_to(PACKAGE)
             if path.suffix == ".pyc" or not path.is_file() or (ours and not self._package):

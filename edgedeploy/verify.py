@@ -1,6 +1,7 @@
 """The parity ladder: source framework, ONNX, simplified, quantized, deployed; which rung breaks."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ FLOAT_SNR_LIMIT_DB = 40.0
 INT8_SNR_LIMIT_DB = 10.0
 FLOATS = ("fp", "bf", "tf")
 JUDGE = "ort"
-LAYER_SAMPLES = 8
+LAYER_SAMPLES = 4
 
 
 def verify(
@@ -78,31 +79,38 @@ def _ladder(
     inputs, reference = groups["inputs"], groups["outputs"]
     against = model.reference_source
     rungs = [Rung(name=model.reference_source, reference=model.reference_source, equal=True)]
-    with tempfile.TemporaryDirectory(prefix="edgedeploy-verify-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgedeploy-verify-") as scratch,
+        ThreadPoolExecutor(max_workers=1) as beside,
+    ):
         given = Path(scratch, "inputs.npz")
         save_arrays(given, inputs)
         first = next(iter(inputs.values()))
         batch = first.shape[1] if first.ndim > 1 else 1
+        judged = None
+        if artifact.quantized_path and not model.quantized:
+            kept = Path(scratch, "quantized.npz")
+            judged = beside.submit(_judge, artifact.quantized_path, given, kept)
         for name in ("onnx", "simplified"):
             if name in groups:
                 rungs.append(compare(name, reference, groups[name], against=against, batch=batch))
-        if artifact.quantized_path and not model.quantized:
-            held = _judge(artifact.quantized_path, given, Path(scratch, "quantized.npz"))
-            rungs.append(
-                compare("quantized", reference, held, against=against, batch=batch, int8=True)
-            )
         session.infer(given, Path(scratch, "deployed.npz"))
         outputs = _read(Path(scratch, "deployed.npz"))
-        int8 = not (model.quantized or artifact.precision.startswith(FLOATS))
-        rungs.append(
-            compare("deployed", reference, outputs, against=against, batch=batch, int8=int8)
-        )
         few = Path(scratch, "few.npz")
         save_arrays(few, {name: value[:LAYER_SAMPLES] for name, value in inputs.items()})
         try:
             layers, reason = layer_errors(model, artifact, target, compilers, str(few))
         except EdgeDeployError as err:  # the ladder stands without its layers
             layers, reason = [], err.message
+        if judged:
+            held = judged.result()
+            rungs.append(
+                compare("quantized", reference, held, against=against, batch=batch, int8=True)
+            )
+        int8 = not (model.quantized or artifact.precision.startswith(FLOATS))
+        rungs.append(
+            compare("deployed", reference, outputs, against=against, batch=batch, int8=int8)
+        )
     return Ladder(
         rungs=tuple(rungs),
         samples=len(first),

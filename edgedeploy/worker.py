@@ -52,12 +52,16 @@ Event = dict[str, Any]
 class Worker:
     """A program being served; a context manager, and no process outlives it.
 
-    `command` starts serve.py for the program wherever it is to run. One call at a time.
+    `command` starts serve.py for the program wherever it is to run. One call at a time. `grace_s`
+    is how long the process may take to leave by itself: 0 where nothing over there needs closing.
     """
 
-    def __init__(self, name: str, command: list[str], *, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self, name: str, command: list[str], *, timeout_s: float = 600.0, grace_s: float = 2.0
+    ) -> None:
         self.name = name
         self.timeout_s = timeout_s
+        self.grace_s = grace_s
         self.meta: dict[str, Any] = {}
         self._limit = memory_limit_bytes()
         with contextlib.ExitStack() as stack:
@@ -89,7 +93,7 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close(grace_s=0.0 if kind else 2.0)
+        self.close(grace_s=0.0 if kind else self.grace_s)
 
     def close(self, grace_s: float = 2.0) -> None:
         """End the process and all it started; waits `grace_s` for it to leave by itself."""

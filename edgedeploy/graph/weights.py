@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +72,7 @@ def embed_weights(model: onnx.ModelProto, folder: Path, *, all_of_them: bool) ->
 
 
 def place_weights(model: onnx.ModelProto, source: Path, folder: Path) -> None:
-    """Bring the weight files of a model in `source` under `folder`, and point the model at them.
+    """Copy the weight files of a model in `source` under `folder`, and point the model at them.
 
     Their hash goes into the model's metadata, so that the model's own hash stands for all of it.
     """
@@ -83,7 +82,10 @@ def place_weights(model: onnx.ModelProto, source: Path, folder: Path) -> None:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
         if moved:
-            _link(path, folder / "weights" / path.relative_to(source.resolve()))
+            # a link would do, but a runtime that maps the file touches the user's own
+            place = folder / "weights" / path.relative_to(source.resolve())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
     for tensor in external(model) if moved else ():
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -101,11 +103,3 @@ def _size(tensor: onnx.TensorProto) -> int:
     width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     said = ExternalDataInfo(tensor).length
     return int(said) if said else math.prod(tensor.dims) * width
-
-
-def _link(path: Path, copy: Path) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, copy)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(path, copy)

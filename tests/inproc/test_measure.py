@@ -3,6 +3,7 @@
 import base64
 import gc
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -361,7 +362,7 @@ def test_host_facts_without_cpufreq(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_host_facts_with_cpufreq(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure.os, "sched_getaffinity", lambda _: {3, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 2}, raising=False)
     policy = "/sys/devices/system/cpu/cpu2/cpufreq/"
     files = {policy + "scaling_cur_freq": "2400000", policy + "scaling_governor": "performance"}
     facts = host(monkeypatch, **files)
@@ -389,8 +390,8 @@ def test_temperatures_are_in_celsius(monkeypatch: pytest.MonkeyPatch) -> None:
         f"{root}/cooling_device0/temp": "7",
     }
     zones = sorted({path.split("/")[4] for path in files})
-    monkeypatch.setattr(measure.os, "listdir", lambda _: zones)
-    monkeypatch.setattr(measure.os.path, "isdir", lambda _: True)
+    monkeypatch.setattr(os, "listdir", lambda _: zones)
+    monkeypatch.setattr(os.path, "isdir", lambda _: True)
     assert host(monkeypatch, **files)["temperatures_c"] == {
         "x86_pkg_temp": 45.5,
         "thermal_zone1": -1.0,
