@@ -34,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help=SOURCES)]
 RunNames = Annotated[
     list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids, folders, or last.")
@@ -189,8 +191,7 @@ def main() -> None:
         _complain(err)
         sys.exit(err.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted: finished rows are kept; `edgedeploy deploy --resume last` goes on")
-        sys.exit(130)
+        code = INTERRUPTED
     except typer.Exit as err:
         sys.exit(err.exit_code)
     except BrokenPipeError:
@@ -206,6 +207,8 @@ def main() -> None:
             raise
         show()
         sys.exit(2)
+    if code == INTERRUPTED:  # the command line's library answers it for Ctrl-C
+        say("interrupted: finished rows are kept; `edgedeploy deploy --resume last` goes on")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -245,7 +248,7 @@ def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:
         pipeline = Pipeline(run, Hooks(progress=progress))
         try:
             pipeline.execute()
-        except InputError:
+        except EdgeDeployError:
             run.discard_if_empty()
             raise
         found = report_of(run)

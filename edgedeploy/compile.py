@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from edgedeploy.cache import Cached, build
+from edgedeploy.cache import Cached, build, lookup
 from edgedeploy.digest import file_sha256
-from edgedeploy.errors import InputError, UnsupportedError, WorkerError
+from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
 from edgedeploy.records import Artifact, Calibration, Model, Target
 from edgedeploy.target import compiler_program
@@ -30,6 +30,7 @@ class Compilers:
         self._workers: dict[Path, Worker] = {}
         self._waiting: set[Path] = set()
         self._interpreters: dict[Path, Interpreter] = {}
+        self._tools: dict[Path, dict[str, str]] = {}
 
     def __enter__(self) -> "Compilers":
         return self
@@ -53,19 +54,35 @@ class Compilers:
             worker.start("probe")
             self._waiting.add(program)
 
+    def unlisted(self, program: Path) -> dict[str, str]:
+        """Versions of tools that no installed package tells, as parts of a cache key."""
+        self._ready(program)
+        listed = self.interpreter(program).versions
+        found = {name: v for name, v in self._tools[program].items() if name not in listed}
+        return {f"unlisted tool {name}": version for name, version in found.items()}
+
     def call(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
         """Call a function of a program; a worker that broke is started anew next time."""
-        self.warm(program)
-        worker = self._workers[program]
+        worker = self._ready(program)
         try:
-            if program in self._waiting:
-                self._waiting.discard(program)
-                worker.finish()
             answer = worker.call(function, **arguments)
         except WorkerError:
             self._workers.pop(program).close(grace_s=0.0)
             raise
         return answer | {"log": worker.log(), "worker": worker.meta}
+
+    def _ready(self, program: Path) -> Worker:
+        """The worker of a program, its toolchain imported."""
+        self.warm(program)
+        worker = self._workers[program]
+        if program in self._waiting:
+            self._waiting.discard(program)
+            try:
+                self._tools[program] = worker.finish().get("tools", {})
+            except EdgeDeployError:
+                self._workers.pop(program).close(grace_s=0.0)
+                raise
+        return worker
 
 
 def precisions_of(target: Target, model: Model, asked: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -163,8 +180,14 @@ def compile_model(
         "calibration": data.fingerprint if data and pass_data else "",
         **_tool_parts(program, compilers, requested),
     }
-    cached = build(
-        "compile", f"{workload.name}-{target.name}-{precision}", parts, make, use=use_cache
+    cached = _kept(
+        "compile",
+        f"{workload.name}-{target.name}-{precision}",
+        parts,
+        make,
+        program=program,
+        compilers=compilers,
+        use_cache=use_cache,
     )
     events.append(cached)
     artifact = msgspec.convert(cached.answer, Artifact)
@@ -237,7 +260,36 @@ def _quantize(
         "calibration": data.fingerprint,
         **_tool_parts(program, compilers, requested),
     }
-    return build("quantize", workload.name, parts, make, use=use_cache)
+    return _kept(
+        "quantize",
+        workload.name,
+        parts,
+        make,
+        program=program,
+        compilers=compilers,
+        use_cache=use_cache,
+    )
+
+
+def _kept(
+    stage: str,
+    subject: str,
+    parts: dict[str, str],
+    make: Callable[[Path], dict[str, Any]],
+    *,
+    program: Path,
+    compilers: Compilers,
+    use_cache: bool,
+) -> Cached:
+    """An entry of the cache, or made by a program.
+
+    An entry whose tools are all installed packages is found without starting the program; versions
+    that only the program can tell make it start each time.
+    """
+    hit = lookup(stage, subject, parts) if use_cache else None
+    if hit is not None:
+        return hit
+    return build(stage, subject, {**parts, **compilers.unlisted(program)}, make, use=use_cache)
 
 
 def merged_options(
@@ -253,9 +305,11 @@ def merged_options(
 
 
 def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) -> dict[str, str]:
-    interpreter = compilers.interpreter(program)
     return {
         "options": msgspec.json.encode(options, order="sorted").decode(),
         "program": file_sha256(program),
-        **{f"tool {name}": version for name, version in interpreter.versions.items()},
+        **{
+            f"tool {name}": version
+            for name, version in compilers.interpreter(program).versions.items()
+        },
     }

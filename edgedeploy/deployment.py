@@ -27,6 +27,7 @@ class Session:
     deployment: Deployment
     inputs: tuple[str, ...]
     options: dict[str, Any]
+    tools: dict[str, str]
     memory_bytes: dict[str, int]
     load_s: float
 
@@ -74,6 +75,7 @@ def deployed(
             deployment=deployment,
             inputs=tuple(tensor["name"] for tensor in answer["loaded"]["inputs"]),
             options=answer["loaded"].get("options", {}),
+            tools=answer["tools"],
             memory_bytes=answer["memory_bytes"],
             load_s=answer["load_s"],
         )

@@ -13,11 +13,10 @@ def memory_limit_bytes() -> int:
     named = os.environ.get("EDGEDEPLOY_WORKER_MEMORY_BYTES")
     if named is None:
         return int(psutil.virtual_memory().available * 0.9)
-    try:
-        return int(named)
-    except ValueError as err:
+    if not named.isascii() or not named.isdigit() or int(named) == 0:
         msg = f"EDGEDEPLOY_WORKER_MEMORY_BYTES is {named!r}, expected a number of bytes"
-        raise InputError(msg, hint="For 4 GB set it to 4000000000, or unset it.") from err
+        raise InputError(msg, hint="For 4 GB set it to 4000000000, or unset it.")
+    return int(named)
 
 
 def memory_bytes(pid: int) -> int:

@@ -90,8 +90,12 @@ class Run:
         return [self.read_row(*pair) for pair in planned]
 
     def pending(self) -> list[tuple[str, str]]:
-        """Planned rows not yet finished."""
-        return [pair for pair in self.state.planned if not self.has_row(*pair)]
+        """Planned rows not yet finished; all that were asked for where it never came to a plan."""
+        job, planned = self.state.job, self.state.planned
+        if not planned and not self.state.complete:
+            asked = [(t.name, job.precisions or t.precisions) for t in job.targets]
+            planned = tuple((name, each) for name, precisions in asked for each in precisions)
+        return [pair for pair in planned if not self.has_row(*pair)]
 
     def series(self, target: str, precision: str) -> RawSeries:
         """A row's raw series; empty where it has none."""

@@ -106,8 +106,9 @@ def write_raw_onnx(
 
 def _is_large(module: object) -> bool:
     """Whether a module's tensors are more than one protobuf holds."""
-    state = cast("torch.nn.Module", module).state_dict().values()
-    size = sum(t.numel() * t.element_size() for t in state)
+    state = cast("Any", module).state_dict
+    tensors = (state() if callable(state) else state).values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return bool(size > read.PROTOBUF_LIMIT_BYTES)
 
 

@@ -57,6 +57,7 @@ def verify(
         "code": files_sha256([Path(__file__), judge, runtime_program(target.profiler)]),
         **{f"judge {n}": v for n, v in choose(judge).versions.items()},
         **{f"tool {n}": v for n, v in choose(runtime_program(target.profiler)).versions.items()},
+        **{f"runtime {n}": v for n, v in session.tools.items()},
     }
     if target.quantizer:
         parts["quantizer"] = file_sha256(compiler_program(target.quantizer))

@@ -232,7 +232,8 @@ class Worker:
         if kind in {WorkerError, StorageError}:
             message = f"{self.name}: {said['type']}: {message}"
         hint = said["hint"] or HINTS[kind].format(variable=variable(Path(self.name)))
-        log = "\n".join(part for part in (self.log(), said["traceback"].strip()) if part)
+        printed = self.log() if kind in {WorkerError, StorageError} else ""
+        log = "\n".join(part for part in (printed, said["traceback"].strip()) if part)
         return kind(message, hint=hint, log=log[-LOG_TAIL:])
 
     def _ended(self) -> WorkerError:

@@ -97,7 +97,7 @@ def goes_on(before: dict[Path, int]) -> None:
     run = open_run("last")
     assert not run.state.complete
     rows = report_of(run).rows
-    assert (run.state.planned == ()) == (rows == ())
+    assert [(row.target, row.precision) for row in rows] == [("host", "fp32"), ("host", "int8")]
     for row in rows:
         if run.has_row(row.target, row.precision):
             assert row.status == "ok"
@@ -143,13 +143,19 @@ def test_ended_while_measuring(
         assert code == -signal.SIGKILL
     else:
         assert code == 130
-        assert "interrupted: finished rows are kept" in said
-        assert "edgedeploy deploy --resume last" in said
         assert "Traceback" not in said
     assert left_behind(str(own_folders / "runs")) == []
     before = finished()
     assert len(before) == rows
     goes_on(before)
+
+
+def test_an_interrupt_says_how_to_go_on(asked: Run) -> None:
+    with deploy("--resume", asked.id) as process:
+        said = ended_at(process, "host fp32: compile", signal.SIGINT)
+    assert process.returncode == 130
+    assert "interrupted: finished rows are kept" in said
+    assert "edgedeploy deploy --resume last" in said
 
 
 @pytest.mark.usefixtures("shared_cache")

@@ -252,3 +252,16 @@ def test_an_absent_sdk_is_a_missing_row(
     assert "EDGEDEPLOY_PYTHON_ACME" in missing["failure"]["hint"]
     assert (done["target"], done["status"]) == ("host", "ok")
     assert done["figures"]["accuracy_top1"]["source"] == "measured"
+
+
+def test_another_version_of_the_sdk_is_another_artifact(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    def compiled() -> Any:
+        (artifact,) = command_line("compile", "digits", "-t", "acme", "-p", "fp32")
+        return artifact["tools"]
+
+    assert compiled() == {"acme": "0.7"}
+    sdk = toolchain / "sdk" / "acme_sdk.py"
+    sdk.write_text(sdk.read_text().replace('"0.7"', '"0.8"'))
+    assert compiled() == {"acme": "0.8"}

@@ -41,7 +41,7 @@ def prepare(
     program: ModuleType, emit: Emit, artifact: str, options: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Load the artifact, and say what memory it took beyond the empty runtime's."""
-    program.probe()
+    tools = program.probe().get("tools", {})
     empty = resident_bytes()
     forgotten = reset_peak()
     start = clock()
@@ -51,7 +51,7 @@ def prepare(
     peak = peak_bytes() if forgotten else None
     if empty is not None and peak is not None:
         memory = {"empty_runtime": empty, "load_peak": max(0, peak - empty)}
-    return {"loaded": loaded, "load_s": load_s, "memory_bytes": memory}
+    return {"loaded": loaded, "load_s": load_s, "memory_bytes": memory, "tools": tools}
 
 
 def infer(program: ModuleType, emit: Emit, inputs: str, outputs: str) -> Dict[str, Any]:

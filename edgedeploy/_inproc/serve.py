@@ -54,14 +54,17 @@ def failure(err: BaseException) -> Dict[str, Any]:
     if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         kind = "storage"
     own = getattr(err, "kind", None)
-    if isinstance(own, str) and own in ("failed", "missing", "unsupported", "input"):
-        kind = own
+    ours = isinstance(own, str) and own in ("failed", "missing", "unsupported", "input")
+    if ours:
+        kind = str(own)
+    # who raises an error of ours has said it all; anything else is explained by where it arose
+    trace = str(getattr(err, "log", "")) if ours else traceback.format_exc()
     return {
         "type": type(err).__name__,
         "kind": kind,
         "message": str(getattr(err, "message", "") or err) or type(err).__name__,
         "hint": str(getattr(err, "hint", "")),
-        "traceback": traceback.format_exc(),
+        "traceback": trace,
     }
 
 
@@ -143,8 +146,9 @@ def private_ends() -> Tuple[IO[str], IO[str]]:
 def first_to_go() -> None:
     """Where memory runs out, the system is to end this process, not the one who asked (Linux)."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            if int(file.read()) < 500:
+                file.write("500")
     except OSError:  # no such system, or not allowed: nothing is lost
         return
 

@@ -67,9 +67,7 @@ def test_an_output_that_depends_on_no_input_is_named(dead: str) -> None:
     nodes = [constant("c"), node("Neg", ["c"], [dead]), node("Relu", ["x"], [live])]
     made = model(nodes, {"x": (1, 3)}, {"y": (1, 3), "z": (1, 3)})
     error = refused(made)
-    assert (
-        error.message == f"output {dead!r} depends on no input: the export baked in a constant"
-    )
+    assert error.message == f"output {dead!r} depends on no input: the export baked in a constant"
     assert ".item()" in error.hint
 
 
