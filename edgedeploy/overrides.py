@@ -111,8 +111,8 @@ def _absolute(data: str, layout: DataLayout = "python") -> str:
 def _shaped(inputs: tuple[InputSpec, ...], shapes: Sequence[str]) -> tuple[InputSpec, ...]:
     found = list(inputs)
     for position, text in enumerate(shapes):
-        name, equals, sizes = text.rpartition("=")
-        shape = _sizes(sizes, text)
+        before, equals, sizes = text.rpartition("=")
+        name, shape = before.strip(), _sizes(sizes, text)
         index = next((i for i, spec in enumerate(found) if equals and spec.name == name), None)
         if index is None and not equals and position < len(found):
             index = position

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from edgedeploy.errors import ExportError
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported: this project sends nothing
+
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
@@ -19,7 +21,6 @@ PARITY_LIMIT = 1e-3
 
 def run_onnx(path: Path, arrays: Arrays) -> Arrays:
     """The model's outputs on every sample, without graph optimisations: name to (N, *shape)."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read on import: this project sends nothing
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

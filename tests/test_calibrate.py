@@ -1,8 +1,10 @@
 """Representative inputs: matched to the model, batched, and kept under all that determines them."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx_graphs as graphs
 import pytest
@@ -243,9 +245,7 @@ def test_one_changed_image_or_its_preparation_makes_another_set(tmp_path: Path) 
     workload = job(tmp_path, calibration=DataSpec(layout="images", data="."))
     first, _ = calibrate(workload, (inputs,))
     assert calibrate(workload, (inputs,))[1].event.outcome == "hit"
-    changed = InputSpec(
-        **{**{f: getattr(inputs, f) for f in inputs.__struct_fields__}, "std": (2.0,)}
-    )
+    changed = msgspec.structs.replace(inputs, std=(2.0,))
     second, cached = calibrate(workload, (changed,))
     assert cached.event.outcome == "miss"
     assert second.fingerprint != first.fingerprint
@@ -267,7 +267,7 @@ def test_no_calibration_data() -> None:
 
 LOADER = """
     import numpy as np
-    from scaling import SCALE
+    from {module} import SCALE
 
     def load(split):
         with open({data!r}) as file:
@@ -279,9 +279,9 @@ LOADER = """
 def loader(write: Write, tmp_path: Path) -> Workload:
     """A loader that imports another module and opens a file."""
     data = write("values.txt", "1\n2\n")
-    name = f"scaling_{abs(hash(str(tmp_path)))}"
-    write(f"{name}.py", "SCALE = np.float32(1)\n".replace("np.float32(1)", "1"))
-    write("load.py", LOADER.format(data=str(data)).replace("scaling", name))
+    module = f"scaling_{tmp_path.name}"
+    write(f"{module}.py", "SCALE = 1")
+    write("load.py", LOADER.format(data=str(data), module=module))
     return job(tmp_path, calibration=DataSpec(layout="python", data="load.py:load"))
 
 
@@ -329,8 +329,6 @@ def test_a_loader_is_not_run_for_a_hit(loader: Workload, monkeypatch: pytest.Mon
     )
 )
 def test_arrays_of_any_name_come_back(sizes: dict[str, int]) -> None:
-    import tempfile
-
     arrays = {name: np.arange(size) for name, size in sizes.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.npz")

@@ -43,7 +43,7 @@ def test_infinities_must_be_the_same() -> None:
     reference = {"y": np.array([1.0, INF, -INF])}
     assert require_parity({"y": np.array([1.0, INF, -INF])}, reference) == 0
     for wrong in ([1.0, INF, INF], [1.0, 3.0, -INF], [INF, INF, -INF], [np.nan, INF, -INF]):
-        with pytest.raises(ExportError, match="differs by (inf|nan)"):
+        with pytest.raises(ExportError, match=r"differs by (inf|nan)"):
             require_parity({"y": np.array(wrong)}, reference)
 
 

@@ -155,5 +155,5 @@ def test_damaged_memory_is_no_memory() -> None:
 
 def test_memory_that_cannot_be_kept(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDEPLOY_CACHE", str(outside / "data.txt"))
-    with pytest.raises(StorageError, match="cannot use .*data.txt/stage-files: Not a directory"):
+    with pytest.raises(StorageError, match=r"cannot use .*data.txt/stage-files: Not a directory"):
         remember("stage", FIXED, Seen(files=(), packages=()))
