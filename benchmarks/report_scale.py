@@ -17,10 +17,11 @@ def main() -> None:
         edgedeploy("deploy", "digits", "-t", "host", "-p", "int8", "--runs", "1000")
         runs = Path(scratch, "runs")
         first = next(runs.glob("*/run.json")).parent
-        row = json.loads((first / "rows/host-int8/row.json").read_text())
+        stored = next(first.glob("rows/*/row.json"))
+        row = json.loads(stored.read_text())
         for i in range(count - 1):
             row["run"] = f"copy-{i:05}"
-            folder = runs / row["run"] / "rows" / "host-int8"
+            folder = runs / row["run"] / "rows" / stored.parent.name
             folder.mkdir(parents=True)
             (folder / "row.json").write_text(json.dumps(row))
         output = Path(scratch, "all.html")

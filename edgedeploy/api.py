@@ -79,7 +79,7 @@ def deploy(
         if evaluate is not None:
             hooks.accuracy = _accuracy_of(evaluate, metric, job.targets)
         return execute(run, hooks)
-    except InputError:
+    except EdgeDeployError:
         run.discard_if_empty()
         raise
 

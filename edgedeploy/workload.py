@@ -137,7 +137,7 @@ def require_file(path: Path, what: str) -> Path:
     """`path` if it is a readable, non-empty file; else an `InputError` saying what is wrong."""
     if path.is_dir():
         msg = f"{what} {path} is a folder, not a file"
-        raise InputError(msg)
+        raise InputError(msg, hint="Name the file itself.")
     if not path.exists():
         siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         msg = f"{what} {path} does not exist"
