@@ -1,6 +1,7 @@
 """A workload's model from where it is kept: a callable, an ONNX or PyTorch file, or weights."""
 
 import inspect
+import re
 import traceback
 import zipfile
 from collections.abc import Callable
@@ -126,7 +127,8 @@ def load_weights(module: "torch.nn.Module", spec: ModelSpec, folder: str) -> Non
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # torch and safetensors raise many kinds for a damaged file
-        msg = f"weights {path} do not load as data: {_first_line(err)}"
+        reason = _refusal(err)
+        msg = f"weights {path} do not load as data: {reason}"
         hint = "Save a plain state_dict of tensors; pickled objects are refused (weights_only)."
         raise ExportError(msg, hint=hint) from err
     if spec.weights_key:
@@ -182,6 +184,15 @@ def _call(function: Callable[..., Any], spec: ModelSpec) -> "torch.nn.Module":
     return module
 
 
+def _refusal(err: BaseException) -> str:
+    """Why weights do not load; torch's own text would have the reader switch protection off."""
+    if "Weights only load failed" not in str(err):
+        return _first_line(err)
+    asked = re.search(r"GLOBAL (\S+)", str(err))
+    return f"they ask for {asked[1]}" if asked else "they hold more than tensors"
+
+
 def _first_line(err: BaseException) -> str:
     lines = str(err).strip().splitlines()
-    return lines[0][:300] if lines else type(err).__name__
+    # torch goes on about its archive reader
+    return lines[0].split(". This is an internal")[0][:300] if lines else type(err).__name__

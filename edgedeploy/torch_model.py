@@ -97,8 +97,8 @@ def write_raw_onnx(
             raise ExportError(_reason(err), log=str(err)[-2000:]) from err
     traced = [w for w in caught if issubclass(w.category, cast("Any", torch.jit).TracerWarning)]
     if traced and exporter == "torchscript":
-        message = str(traced[0].message).strip().splitlines()[0]
-        msg = f"tracing is not safe for this model: {message[:200]}"
+        first = str(traced[0].message).strip().split(". ")[0].split("\n")[0]
+        msg = f"tracing is not safe for this model: {first}"
         raise ExportError(msg)
     got = opset_of(onnx.load(str(path), load_external_data=False))
     return [] if got == opset else [f"opset {opset} asked for, {got} got from the exporter"]

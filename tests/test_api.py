@@ -170,6 +170,29 @@ def test_two_inputs_are_not_taken_for_each_other(calibration: Any) -> None:
     np.testing.assert_allclose(seen[0], truth, rtol=1e-4, atol=1e-5)
 
 
+def test_labels_are_not_taken_for_an_optional_input() -> None:
+    pairs = [(graphs.draw(8, 4), np.zeros((8, 4), np.float32))]
+    report = deploy(nets.Optional(), calibration=pairs)
+    assert report.model is not None
+    assert [t.name for t in report.model.inputs] == ["x"]
+    given = {"mask": graphs.draw(8, 4, seed=3), "x": graphs.draw(8, 4)}
+    report = deploy(nets.Optional(), calibration=[given])
+    assert report.model is not None
+    assert [t.name for t in report.model.inputs] == ["x", "mask"]
+
+
+def test_a_module_on_another_device_is_copied() -> None:
+    class Elsewhere(nets.Linear):
+        def cpu(self) -> Any:
+            return nets.Linear()
+
+    module = Elsewhere().to("meta").train()
+    report = deploy(module, calibration=[graphs.draw(8, 4)])
+    assert report.rows[0].status == "ok"
+    assert module.training
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+
+
 def test_several_outputs_come_as_a_tuple() -> None:
     seen = []
 

@@ -1,6 +1,7 @@
 """Representative inputs: matched to the model, batched, and kept under all that determines them."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import msgspec
 import numpy as np
 import onnx_graphs as graphs
 import pytest
-from conftest import Write
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,6 +30,8 @@ from edgedeploy.data.python import open_object
 from edgedeploy.errors import DataError
 from edgedeploy.records import Tensor
 from edgedeploy.workload import DataSpec, EvaluationSpec, InputSpec, ModelSpec, Workload
+
+Write = Callable[..., Path]
 
 X = InputSpec(name="x", shape=(1, 3), dtype="float32")
 ROWS = np.arange(30, dtype=np.float32).reshape(10, 3)

@@ -1,11 +1,11 @@
 """Accuracy through a session: batches merged, shards, and metrics that complain."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +13,8 @@ from edgedeploy import evaluate as stage
 from edgedeploy.errors import DataError, EdgeDeployError, InputError
 from edgedeploy.evaluate import evaluate, merge_batches, run_arrays
 from edgedeploy.workload import EvaluationSpec, InputSpec, ModelSpec, Workload
+
+Write = Callable[..., Path]
 
 Array = np.ndarray
 

@@ -17,7 +17,6 @@ import onnx_graphs as graphs
 import pytest
 import torch
 import torch_nets as nets
-from conftest import Write
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -28,6 +27,8 @@ from edgedeploy.export import Exported, export
 from edgedeploy.exporter import export_model
 from edgedeploy.worker import Worker
 from edgedeploy.workload import InputSpec, ModelSpec, Workload, load_workload
+
+Write = Callable[..., Path]
 
 Edit = Callable[[Path], object]
 

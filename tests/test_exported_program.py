@@ -6,26 +6,16 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch_nets as nets
+from bad_inputs import SideEffect
 
 from edgedeploy.errors import ExportError
 from edgedeploy.exported_program import FORCE, load_exported_program
 
 Change = Callable[[str, bytes], bytes]
-
-
-class SideEffect:
-    """A pickle that makes a folder when it is loaded as an object."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """What options change in a workload, and which are refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Write
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,6 +13,8 @@ from PIL import Image
 from edgedeploy.errors import InputError
 from edgedeploy.overrides import configured, layout_of
 from edgedeploy.workload import DataSpec, EvaluationSpec, InputSpec
+
+Write = Callable[..., Path]
 
 
 @pytest.fixture

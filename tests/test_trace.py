@@ -6,14 +6,16 @@ import importlib.metadata
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Write
 
 from edgedeploy.cache import cache_folder
 from edgedeploy.errors import StorageError
 from edgedeploy.trace import PACKAGE, Seen, file_reads, recall, remember
+
+Write = Callable[..., Path]
 
 FIXED = {"opset": "18"}
 

@@ -35,6 +35,10 @@ def check_graph(model: onnx.ModelProto, folder: Path) -> None:
     if not model.graph.output:
         msg = "the model has no output"
         raise ExportError(msg, hint="Export again, returning what you need.")
+    for value in [*inputs, *model.graph.output]:
+        if value.type.tensor_type.elem_type in {TensorProto.UNDEFINED, TensorProto.STRING}:
+            msg = f"{value.name!r} is text or a sequence: tensors of numbers are needed"
+            raise ExportError(msg, hint="Cut the model behind what turns text into numbers.")
     for output in model.graph.output:
         if not reached_inputs(model, output.name):
             msg = f"output {output.name!r} depends on no input: the export baked in a constant"
@@ -45,6 +49,10 @@ def check_graph(model: onnx.ModelProto, folder: Path) -> None:
             shown = ", ".join(str(d) for d in dimensions(value))
             msg = f"input {value.name!r} keeps a symbolic dimension: ({shown})"
             raise ExportError(msg, hint=f"Give its shape: --shape {value.name}=…")
+    _check_weights(model, folder)
+
+
+def _check_weights(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in tensors(model.graph):
         if tensor.data_type in FLOATS:
             values = numpy_helper.to_array(tensor, str(folder))
