@@ -56,14 +56,14 @@ class Compilers:
 
     def unlisted(self, program: Path) -> dict[str, str]:
         """Versions of tools that no installed package tells, as parts of a cache key."""
-        self._ready(program)
+        self.ready(program)
         listed = self.interpreter(program).versions
         found = {name: v for name, v in self._tools[program].items() if name not in listed}
         return {f"unlisted tool {name}": version for name, version in found.items()}
 
     def call(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
         """Call a function of a program; a worker that broke is started anew next time."""
-        worker = self._ready(program)
+        worker = self.ready(program)
         try:
             answer = worker.call(function, **arguments)
         except WorkerError:
@@ -71,7 +71,7 @@ class Compilers:
             raise
         return answer | {"log": worker.log(), "worker": worker.meta}
 
-    def _ready(self, program: Path) -> Worker:
+    def ready(self, program: Path) -> Worker:
         """The worker of a program, its toolchain imported."""
         self.warm(program)
         worker = self._workers[program]

@@ -57,6 +57,14 @@ def evaluate(
     )
 
 
+def check_evaluation(workload: Workload, inputs: tuple[InputSpec, ...]) -> None:
+    """Raise before anything is measured what a wrong metric or data set would raise after it."""
+    spec = workload.evaluation
+    if spec is not None:
+        make_metric(spec.metric, spec.output, workload.folder)
+        open_dataset(spec, inputs, workload.folder)
+
+
 def _asked(name: str, function: Callable[..., T], *arguments: object) -> T:
     """Call a metric, which may be the user's own: what it raises is theirs to mend."""
     try:

@@ -5,7 +5,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from edgedeploy.compile import QUANTIZED, Compilers, compile_model, precisions_o
 from edgedeploy.deployment import Session, deployed, with_facts
 from edgedeploy.digest import load_memo, save_memo
 from edgedeploy.errors import SEVERITY, EdgeDeployError, FailureKind
-from edgedeploy.evaluate import evaluate
+from edgedeploy.evaluate import check_evaluation, evaluate
 from edgedeploy.export import Exported, export
 from edgedeploy.figures import row_figures
 from edgedeploy.profile import RawSeries, profile
@@ -112,6 +112,7 @@ class Pipeline:
         self.job: Job = run.state.job
         self.hooks = hooks or Hooks()
         self.events: list[CacheEvent] = []
+        self._prepared: Future[None] | None = None
         self._exported: dict[int, tuple[Exported, float, Cached | None]] = {}
         self._unexported: dict[int, EdgeDeployError] = {}
         self._calibrated: dict[int, tuple[Calibration, Cached | None]] = {}
@@ -168,24 +169,31 @@ class Pipeline:
                     progress=lambda stage: self._warm(compilers, stage),
                 )
                 self.events.append(cached.event)
+            if self._prepared:
+                self._prepared.result()
             self.run.write_model(opset, exported)
             self._exported[opset] = (exported, time.perf_counter() - start, cached)
         return self._exported[opset][0]
 
     def _warm(self, compilers: Compilers, stage: str) -> None:
-        """Let toolchains import and calibration data be read while the model is exported.
+        """Let toolchains import and calibration data be read while the model is exported."""
+        self.hooks.progress(self.job.workload.name, stage, 0.0)
+        self._prepared = self._ahead.submit(self._prepare, compilers)
+
+    def _prepare(self, compilers: Compilers) -> None:
+        """One thing at a time: the export has the other core.
 
         What is missing or wrong shows in the stage that needs it.
         """
-        self.hooks.progress(self.job.workload.name, stage, 0.0)
-        inputs = declared_inputs(self.job.workload)
-        if inputs and self.job.workload.calibration and self.job.use_cache:
-            self._ahead.submit(calibrate, self.job.workload, inputs)
         for target in self.job.targets:
             wants_int8 = QUANTIZED in (self.job.precisions or target.precisions)
             name = target.quantizer if wants_int8 and target.quantizer else target.compiler
             with contextlib.suppress(EdgeDeployError):
-                compilers.warm(compiler_program(name))
+                compilers.ready(compiler_program(name))
+        with contextlib.suppress(EdgeDeployError):
+            inputs = declared_inputs(self.job.workload)
+            if inputs and self.job.workload.calibration and self.job.use_cache:
+                calibrate(self.job.workload, inputs)
 
     def _calibration(self, exported: Exported, opset: int) -> tuple[Calibration, Cached | None]:
         if self.hooks.calibration:
@@ -251,6 +259,8 @@ class Pipeline:
             state.stage = "compile"
             return found
 
+        if not hooks.accuracy:
+            check_evaluation(job.workload, exported.inputs)
         with state.during("compile"):
             state.artifact, events = compile_model(
                 exported.model,
@@ -286,6 +296,8 @@ class Pipeline:
                         progress=progress,
                     )
                 )
+                if accuracy is not None:
+                    accuracy = msgspec.structs.replace(accuracy, source=target.source)
             state.measurement = msgspec.structs.replace(state.measurement, accuracy=accuracy)
             state.deployment = with_facts(session.deployment, state.measurement.facts)
             if job.with_ladder:

@@ -90,7 +90,7 @@ class Workload(Record):
     inputs: tuple[InputSpec, ...] = ()
     calibration: DataSpec | None = None
     evaluation: EvaluationSpec | None = None
-    verify_samples: int = 16
+    verify_samples: int = 8
     quantize_options: dict[str, Any] = {}
     compile_options: dict[str, Any] = {}
     run_options: dict[str, Any] = {}
