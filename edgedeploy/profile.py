@@ -26,7 +26,7 @@ RawSeries = dict[str, tuple[Array, Array]]
 
 CLOCK = "host-monotonic"
 IDLE_WITH_INSTRUMENT_S = 3.0
-REST_WITHOUT_INSTRUMENT_S = 0.1
+REST_WITHOUT_INSTRUMENT_S = 0.05
 DEFAULT_PERIOD_S = 0.01
 
 

@@ -174,7 +174,7 @@ class Plan(Record):
     throughput_s: float = 0.5
     concurrency: tuple[int, ...] | None = None
     cool_down_s: float | None = None
-    layer_runs: int = 20
+    layer_runs: int = 10
     timeout_s: float = 600.0
 
 
