@@ -1,14 +1,16 @@
 # make deploy: set everything up and deploy. make test: set everything up and test.
-# Variables of `make deploy`: TARGET (several, with commas), WORKLOAD (a name or a path), PRECISION.
+# Variables of `make deploy`: TARGET (several, with commas), WORKLOAD (a name or a path), PRECISION,
+# PORT (the serial port of a board).
 TARGET ?= host
 WORKLOAD ?= digits
 PRECISION ?=
+PORT ?=
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OPTIONS := $(if $(PRECISION),--precision $(PRECISION))
+OPTIONS := $(if $(PRECISION),--precision $(PRECISION)) $(if $(PORT),--port $(PORT))
 
-.PHONY: deploy test lint doctor bench wheel schema lock system clean
+.PHONY: deploy test lint doctor bench wheel schema lock system toolchain firmware clean
 
 deploy: $(VENV)/ready
 	$(BIN)/edgedeploy deploy $(WORKLOAD) --target $(TARGET) $(OPTIONS)
@@ -34,10 +36,19 @@ wheel: $(VENV)/ready
 schema: $(VENV)/ready
 	$(BIN)/python -m edgedeploy.schemas
 
-# System packages that some tests need: a browser for the HTML report.
-system:
+# System packages that some tests need: a browser for the HTML report, a fuzzer's compiler.
+system: toolchain
+	apt-get install --yes --no-install-recommends chromium clang libclang-rt-dev
+
+# System packages of the virtual boards: cross compilers and the emulator.
+toolchain:
 	apt-get update
-	apt-get install --yes --no-install-recommends chromium
+	apt-get install --yes --no-install-recommends make gcc libc6-dev gcc-xtensa-lx106 \
+	  picolibc-xtensa-lx106-elf gcc-riscv64-unknown-elf qemu-system-misc
+
+# The firmware of a board with the vendor's own toolchain; CONTAINER=1 runs it in its container.
+firmware:
+	firmware/ports/esp-idf/build.sh $(TARGET)
 
 # Pins anew from what is installed; look at the difference before committing it.
 lock: $(VENV)/ready-dev

@@ -18,10 +18,11 @@ from edgedeploy.deployment import Session
 from edgedeploy.errors import DataError, EdgeDeployError, InputError
 from edgedeploy.evaluate import run_arrays
 from edgedeploy.export import Exported
-from edgedeploy.pipeline import Hooks, Pipeline
+from edgedeploy.pipeline import Pipeline
 from edgedeploy.records import Accuracy, Calibration, Plan, Report, Target
 from edgedeploy.report.collect import report_of
 from edgedeploy.report.files import write_report
+from edgedeploy.row import Hooks
 from edgedeploy.store import Job, Run, create_run, open_run
 from edgedeploy.target import load_targets
 from edgedeploy.workload import InputSpec, ModelSpec, Workload, load_workload

@@ -15,6 +15,7 @@ from edgedeploy.options import (
     Json,
     NoCache,
     PlanOptions,
+    Port,
     TargetNames,
     WorkloadOptions,
     expanded,
@@ -50,6 +51,7 @@ def deploy(
     plan: PlanOptions,
     workload: Annotated[str | None, typer.Argument(metavar="WORKLOAD", help=SOURCES)] = None,
     target: TargetNames = "host",
+    port: Port = None,
     no_cache: NoCache = False,
     explain_cache: ExplainCache = False,
     resume: Annotated[
@@ -67,7 +69,12 @@ def deploy(
         run = open_run(resume)
     else:
         run = _new_run(
-            options.workload(str(workload)), target, options, plan, use_cache=not no_cache
+            options.workload(str(workload)),
+            target,
+            options,
+            plan,
+            port=port,
+            use_cache=not no_cache,
         )
     _measure(run, json=json, explain_cache=explain_cache)
 
@@ -80,10 +87,11 @@ def bench(
     plan: PlanOptions,
     workload: WorkloadName,
     target: TargetNames = "host",
+    port: Port = None,
     json: Json = False,
 ) -> None:
     """Measure again, on the artifacts already compiled and without the parity ladder."""
-    run = _new_run(options.workload(workload), target, options, plan, with_ladder=False)
+    run = _new_run(options.workload(workload), target, options, plan, port=port, with_ladder=False)
     _measure(run, json=json, explain_cache=False)
 
 
@@ -218,6 +226,7 @@ def _new_run(
     options: WorkloadOptions,
     plan: PlanOptions,
     *,
+    port: str | None,
     use_cache: bool = True,
     with_ladder: bool = True,
 ) -> "Run":
@@ -228,7 +237,7 @@ def _new_run(
 
     job = Job(
         workload=workload,
-        targets=tuple(load_targets(target)),
+        targets=tuple(load_targets(target, port=port)),
         precisions=options.precisions(),
         plan=plan.plan(),
         use_cache=use_cache,
@@ -239,9 +248,10 @@ def _new_run(
 
 
 def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:
-    from edgedeploy.pipeline import Hooks, Pipeline, exit_code
+    from edgedeploy.pipeline import Pipeline, exit_code
     from edgedeploy.report.collect import report_of
     from edgedeploy.report.files import write_report
+    from edgedeploy.row import Hooks
     from edgedeploy.show import progress_bar, report_table
 
     with progress_bar() as progress:

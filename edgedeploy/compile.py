@@ -13,12 +13,14 @@ from edgedeploy.cache import Cached, build, lookup
 from edgedeploy.digest import file_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
+from edgedeploy.prepare import prepare
 from edgedeploy.records import Artifact, Calibration, Model, Target
 from edgedeploy.target import compiler_program
 from edgedeploy.worker import SERVE, Worker
 from edgedeploy.workload import Workload
 
 QUANTIZED = "int8"
+FLOATS = ("fp", "bf", "tf")
 LOG_BYTES = 4000
 
 
@@ -105,9 +107,9 @@ def compile_model(
 ) -> tuple[Artifact, list[Cached]]:
     """The artifact of a model for a target in one precision.
 
-    `calibration` is asked only where int8 needs data. Raises `UnsupportedError` for a precision
-    the target or the model does not have, `MissingError` for an absent toolchain, `WorkerError`
-    for a compiler that failed.
+    `calibration` is asked only where quantizing needs data. Raises `UnsupportedError` for a
+    precision the target or the model does not have and for what `prepare` finds, `MissingError`
+    for an absent toolchain, `WorkerError` for a compiler that failed.
     """
     if precision not in target.precisions:
         msg = f"target {target.name} has no precision {precision!r}"
@@ -116,8 +118,10 @@ def compile_model(
         msg = f"the model is already quantized: {precision} cannot be had from it"
         raise UnsupportedError(msg, hint=f"Deploy it in {QUANTIZED}, or give the float model.")
     events: list[Cached] = []
-    source, quantized_path = Path(model.path), None
-    needs_data = precision == QUANTIZED and not model.quantized
+    prepared, done = prepare(model, target, precision, workload, use_cache=use_cache)
+    events += [done] if done else []
+    source, quantized_path = Path(prepared.path), None
+    needs_data = not precision.startswith(FLOATS) and not model.quantized
     data = calibration() if needs_data else None
     if needs_data and target.quantizer:
         assert data is not None
@@ -133,6 +137,8 @@ def compile_model(
     progress("compile")
     program = compiler_program(target.compiler)
     requested = merged_options(target.compile_options, workload.compile_options, target)
+    if target.memory_bytes:
+        requested["memory_bytes"] = target.memory_bytes
     pass_data = data is not None and target.quantizer is None
 
     def make(folder: Path) -> dict[str, Any]:
@@ -162,6 +168,7 @@ def compile_model(
             precision=precision,
             model_sha256=model.sha256,
             folder=None if files == [path] else str(output),
+            kept=answer.get("kept"),
             calibration_fingerprint=data.fingerprint if data else None,
             requested_options=requested,
             options=answer.get("options", {}),
@@ -196,25 +203,34 @@ def compile_model(
         quantized_path=quantized_path,
         model_sha256=model.sha256,
         calibration_fingerprint=data.fingerprint if data else None,
+        tail_path=prepared.tail_path,
+        fit=prepared.fit,
+        notes=prepared.notes,
     ), events
 
 
 def layer_errors(
     model: Model, artifact: Artifact, target: Target, compilers: Compilers, inputs: str
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Per-layer SNR of a quantized model by its quantizer, or an empty list and why."""
-    if artifact.quantized_path is None or model.quantized or target.quantizer is None:
+    """Per-layer SNR of a quantized model by what quantized it, or an empty list and why."""
+    quantized = artifact.quantized_path
+    options: dict[str, Any] = {}
+    if artifact.kept is not None:
+        name, quantized, options = target.compiler, artifact.path, {"kept": artifact.kept}
+    elif quantized is None or model.quantized or target.quantizer is None:
         return [], "only a model quantized here has a float one to be held against"
-    program = compiler_program(target.quantizer)
+    else:
+        name = target.quantizer
+    program = compiler_program(name)
     if "def layer_errors(" not in program.read_text(encoding="utf-8"):
-        return [], f"quantizer {target.quantizer} does not tell errors by layer"
+        return [], f"quantizer {name} does not tell errors by layer"
     answer = compilers.call(
         program,
         "layer_errors",
         model=model.path,
-        quantized=artifact.quantized_path,
+        quantized=quantized,
         inputs=inputs,
-        options={},
+        options=options,
     )
     return answer["layers"], None
 

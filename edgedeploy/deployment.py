@@ -1,7 +1,8 @@
 """Artifact + Device -> Deployment: brought there, its hash read back there, loaded in a process."""
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +12,23 @@ import msgspec
 
 from edgedeploy.compile import merged_options
 from edgedeploy.devices import Device, open_device
+from edgedeploy.devices.local import LocalDevice
 from edgedeploy.errors import StorageError
 from edgedeploy.records import Artifact, Deployment, Target
 from edgedeploy.target import runtime_program
 from edgedeploy.worker import Worker
 from edgedeploy.workload import Workload
 
+# runs on this host what lies behind an end-node cut
+TAIL_RUNTIME = "ort"
+
 
 @dataclass
 class Session:
-    """An artifact loaded on a device, in a fresh process that holds only its runtime."""
+    """An artifact loaded on a device, in a fresh process that holds only its runtime.
+
+    `tail` serves the nodes behind the end-node cut on this host, where there was one.
+    """
 
     worker: Worker
     device: Device
@@ -30,10 +38,17 @@ class Session:
     tools: dict[str, str]
     memory_bytes: dict[str, int]
     load_s: float
+    tail: Worker | None = None
 
     def infer(self, inputs: Path, outputs: Path) -> int:
         """Run every sample of an .npz through the artifact; answers how many there were."""
-        answer = self.worker.call("measure.infer", inputs=str(inputs), outputs=str(outputs))
+        if self.tail is None:
+            answer = self.worker.call("measure.infer", inputs=str(inputs), outputs=str(outputs))
+            return int(answer["count"])
+        with tempfile.TemporaryDirectory(prefix="edgedeploy-cut-") as scratch:
+            cut = str(Path(scratch, "cut.npz"))
+            answer = self.worker.call("measure.infer", inputs=str(inputs), outputs=cut)
+            self.tail.call("measure.infer", inputs=cut, outputs=str(outputs))
         return int(answer["count"])
 
 
@@ -46,22 +61,26 @@ def deployed(
     Raises `StorageError` when the hash read on the device is not the artifact's, and whatever the
     runtime says of an artifact it cannot load.
     """
-    device = open_device(target)
     root = Path(artifact.folder or artifact.path)
-    place = device.put(root)
-    path = place
-    if artifact.folder:
-        path = f"{place}/{Path(artifact.path).relative_to(root).as_posix()}"
-    with device.worker(runtime_program(target.profiler), timeout_s=timeout_s) as worker:
-        found = worker.call("serve.sha256", path=place)["sha256"]
+    with ExitStack() as stack:
+        device = stack.enter_context(open_device(target))
+        place = device.put(root)
+        path = place
+        if artifact.folder:
+            path = f"{place}/{Path(artifact.path).relative_to(root).as_posix()}"
+        program = runtime_program(target.profiler)
+        worker = stack.enter_context(device.worker(program, timeout_s=timeout_s))
+        requested = merged_options(target.run_options, workload.run_options, target)
+        options = {**requested, **device.run_options()}
+        found = worker.call("serve.artifact_sha256", path=place, options=options)["sha256"]
         if found != artifact.sha256:
             msg = (
                 f"{place} on {device.name} has hash {found[:12]}, the artifact's is"
                 f" {artifact.sha256[:12]}"
             )
             raise StorageError(msg, hint="It was changed or cut on its way: deploy again.")
-        requested = merged_options(target.run_options, workload.run_options, target)
-        answer = worker.call("measure.prepare", artifact=path, options=requested)
+        answer = worker.call("measure.prepare", artifact=path, options=options)
+        tail = _tail(stack, artifact, timeout_s)
         deployment = Deployment(
             path=path,
             artifact_sha256=artifact.sha256,
@@ -78,7 +97,34 @@ def deployed(
             tools=answer["tools"],
             memory_bytes=answer["memory_bytes"],
             load_s=answer["load_s"],
+            tail=tail,
         )
+
+
+def emulated(
+    artifact: Artifact, target: Target, workload: Workload, *, timeout_s: float = 600.0
+) -> AbstractContextManager[Session]:
+    """The artifact in the emulator that its target names, on this host; figures are emulated."""
+    assert target.emulator is not None
+    here = msgspec.structs.replace(
+        target,
+        transport="local",
+        profiler=target.emulator,
+        instruments=(),
+        run_options={},
+        source="emulated",
+    )
+    return deployed(artifact, here, workload, timeout_s=timeout_s)
+
+
+def _tail(stack: ExitStack, artifact: Artifact, timeout_s: float) -> Worker | None:
+    if artifact.tail_path is None:
+        return None
+    worker = stack.enter_context(
+        LocalDevice().worker(runtime_program(TAIL_RUNTIME), timeout_s=timeout_s)
+    )
+    worker.call("measure.prepare", artifact=artifact.tail_path, options={})
+    return worker
 
 
 def with_facts(deployment: Deployment, facts: dict[str, Any]) -> Deployment:

@@ -8,6 +8,7 @@ from edgedeploy.power import power_figures
 from edgedeploy.records import (
     Accuracy,
     Artifact,
+    Emulation,
     Figure,
     Ladder,
     Measurement,
@@ -19,7 +20,7 @@ from edgedeploy.stats import cv, drift, mean, percentile, percentile_reason, sam
 
 LATENCY = "latency"
 ENERGY = "energy_per_inference_j"
-DEPLOYED_RUNG = "deployed"
+DEPLOYED_RUNG, EMULATED_RUNG = "deployed", "emulated"
 NULL = "\N{EM DASH}"
 
 # Column titles, in the order of a row's figures. An accuracy is named by its metric:
@@ -38,6 +39,8 @@ FIGURE_LABELS = {
     "latency_cv": "CV",
     "latency_drift": "Drift",
     "latency_count": "Timed",
+    "cycles": "Cycles",
+    "instructions": "Instructions",
     "throughput_hz": "Throughput",
     "throughput_concurrency": "Streams",
     "power_w": "Power",
@@ -47,6 +50,10 @@ FIGURE_LABELS = {
     "energy_per_inference_net_j": "Net energy/inf.",
     "memory_load_peak_bytes": "Load memory",
     "memory_steady_bytes": "Run memory",
+    "memory_flash_bytes": "Flash",
+    "memory_sram_bytes": "SRAM",
+    "memory_psram_bytes": "PSRAM",
+    "memory_stack_bytes": "Stack",
     "artifact_bytes": "Artifact",
     "parameters": "Parameters",
     "macs": "MACs",
@@ -63,6 +70,14 @@ PERCENTILES = {
     "latency_p99_s": 0.99,
 }
 MEMORY = {"memory_load_peak_bytes": "load_peak", "memory_steady_bytes": "steady"}
+# Kinds of a microcontroller's memory answer that add up to each of its memories.
+DEVICE_MEMORY = {
+    "memory_flash_bytes": ("flash_model", "flash_code"),
+    "memory_sram_bytes": ("sram_arena", "static", "stack_peak"),
+    "memory_psram_bytes": ("psram_arena",),
+    "memory_stack_bytes": ("stack_peak",),
+}
+COUNTED = ("cycles", "instructions")
 LOWER_IS_BETTER = ("nme", "mse", "rmse", "mae", "loss", "error", "lpips", "perplexity", "bpp")
 SIGNED = ("latency_drift",)
 PERCENT = ("latency_cv", "latency_drift", "top1_agreement")
@@ -80,9 +95,11 @@ def row_figures(
     measurement: Measurement | None,
     series: RawSeries,
     ladder: Ladder | None,
+    emulation: Emulation | None = None,
     source: Source | None = None,
 ) -> dict[str, Figure]:
-    """All figures of a row, always the same ones in the order of `FIGURE_LABELS`.
+    """All figures of a row, in the order of `FIGURE_LABELS`: always the same ones but for what only
+    microcontrollers and emulators tell (cycles, instructions, SRAM, PSRAM, flash, stack).
 
     `series` maps a Series' key to its times (ns) and values in SI units; key "latency" holds the
     start and the duration in s of every inference timed. What was read off the device has the
@@ -91,9 +108,11 @@ def row_figures(
     device has confirmed, so "estimated". A null has its reason.
     """
     source = measurement.source if measurement else source
+    judged = measurement or emulation
     return {
-        **_accuracy(measurement.accuracy if measurement else None, measurement is not None),
+        **_accuracy(judged.accuracy if judged else None, judged is not None),
         **_latency(measurement, series),
+        **_counted(measurement, series),
         **_throughput(measurement),
         **_power(measurement, series),
         **_memory(measurement),
@@ -182,7 +201,7 @@ def _latency(measurement: Measurement | None, series: RawSeries) -> dict[str, Fi
     names = [name for name in FIGURE_LABELS if name.startswith("latency")]
     if measurement is None or LATENCY not in series:
         reason = "the raw latencies are not in the run's series file"
-        reason = reason if measurement else "no measurement"
+        reason = (measurement.timing_reason or reason) if measurement else "no measurement"
         return {name: _had(None, units[name], None, reason) for name in names}
     values = series[LATENCY][1]
     n = len(values)
@@ -204,12 +223,22 @@ def _latency(measurement: Measurement | None, series: RawSeries) -> dict[str, Fi
     }
 
 
+def _counted(measurement: Measurement | None, series: RawSeries) -> dict[str, Figure]:
+    """Mean of what the device counted in one inference; only of a device that counts."""
+    source = measurement.source if measurement else None
+    means = {name: mean(series[name][1]) for name in COUNTED if name in series}
+    return {
+        name: _had(None if value is None else round(value), "1", source, "no inference was counted")
+        for name, value in means.items()
+    }
+
+
 def _throughput(measurement: Measurement | None) -> dict[str, Figure]:
     """Of the throughput window with the highest rate."""
     windows = measurement.windows if measurement else ()
     finished = [w for w in windows if w.phase == "throughput" and w.count and w.end_ns > w.start_ns]
     reason = "no throughput window in which an inference finished"
-    reason = reason if measurement else "no measurement"
+    reason = (measurement.timing_reason or reason) if measurement else "no measurement"
     best = max(finished, key=_rate_hz, default=None)
     source = measurement.source if measurement else None
     return {
@@ -236,16 +265,24 @@ def _memory(measurement: Measurement | None) -> dict[str, Figure]:
     if measurement is None:
         return {name: _had(None, "B", None, "no measurement") for name in MEMORY}
     reason = measurement.memory_reason or "the device does not tell"
-    return {
-        name: _had(measurement.memory_bytes.get(key), "B", measurement.source, reason)
-        for name, key in MEMORY.items()
+    known = measurement.memory_bytes
+    found = {
+        name: _had(known.get(key), "B", measurement.source, reason) for name, key in MEMORY.items()
     }
+    for name, kinds in DEVICE_MEMORY.items():
+        parts = [known[kind] for kind in kinds if kind in known]
+        if parts:
+            found[name] = _had(sum(parts), "B", measurement.source, None)
+    return found
 
 
 def _parity(ladder: Ladder | None, source: Source | None) -> dict[str, Figure]:
-    """The rung of the deployed artifact, against the source framework."""
-    rungs = ladder.rungs if ladder else ()
+    """The rung of the deployed artifact, or else of the emulated one, against the source."""
+    rungs = [r for r in (ladder.rungs if ladder else ()) if r.reference != EMULATED_RUNG]
     rung = next((r for r in reversed(rungs) if r.name == DEPLOYED_RUNG), None)
+    if rung is None:
+        rung = next((r for r in rungs if r.name == EMULATED_RUNG), None)
+        source = "emulated" if rung else source
     if rung is None or source is None:
         reason = "parity of the deployed artifact was not checked"
         reason = reason if rung is None else "not known how the deployed outputs were had"

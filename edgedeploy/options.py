@@ -15,6 +15,9 @@ SOURCES = "A built-in name, a .toml, an .onnx, .pt2 or TorchScript file, or modu
 
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 TargetNames = Annotated[str, typer.Option("--target", "-t", help="Targets, separated by commas.")]
+Port = Annotated[
+    str | None, typer.Option("--port", help="Serial port of a board: a device, socket://host:port.")
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage anew.")]
 ExplainCache = Annotated[
     bool, typer.Option("--explain-cache", help="Say why each stage was made or taken.")

@@ -1,44 +1,29 @@
 """All stages for a workload on its targets; what fails becomes a row, and the run goes on."""
 
 import contextlib
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import msgspec
 
 from edgedeploy.cache import Cached, CacheEvent, cache_folder, storage_error
 from edgedeploy.calibrate import calibrate, declared_inputs
-from edgedeploy.compile import QUANTIZED, Compilers, compile_model, precisions_of
-from edgedeploy.deployment import Session, deployed, with_facts
+from edgedeploy.compile import QUANTIZED, Compilers, precisions_of
 from edgedeploy.digest import load_memo, save_memo
 from edgedeploy.errors import SEVERITY, EdgeDeployError, FailureKind
-from edgedeploy.evaluate import check_evaluation, evaluate
 from edgedeploy.export import Exported, export
 from edgedeploy.figures import row_figures
-from edgedeploy.profile import RawSeries, profile
 from edgedeploy.records import (
-    Accuracy,
-    Artifact,
     Calibration,
-    Deployment,
     Failure,
-    Ladder,
-    Measurement,
     Model,
     Row,
-    Stage,
     Status,
     Target,
 )
+from edgedeploy.row import Hooks, RowState, Stages
 from edgedeploy.store import Job, Run
 from edgedeploy.target import compiler_program
-from edgedeploy.verify import read_groups, verify
 from edgedeploy.worker import LOG_TAIL
 
 STATUS: dict[FailureKind, Status] = {
@@ -48,60 +33,6 @@ STATUS: dict[FailureKind, Status] = {
     "unsupported": "unsupported",
 }
 EXIT: dict[FailureKind, int] = {"failed": 1, "input": 2, "missing": 3, "unsupported": 4}
-
-
-class Progress(Protocol):
-    """Told what is being done, by row; `share` is 0..1 of a stage that knows its length."""
-
-    def __call__(self, row: str, stage: str, share: float) -> None: ...
-
-
-def silent(row: str, stage: str, share: float) -> None:
-    """No progress shown."""
-
-
-@dataclass
-class Hooks:
-    """What a caller in the same process may put in the place of a stage."""
-
-    progress: Progress = silent
-    exported: Callable[[int], Exported] | None = None
-    calibration: Calibration | None = None
-    accuracy: Callable[[Session], Accuracy] | None = None
-
-
-@dataclass
-class _Row:
-    """What is known of a row while its stages run."""
-
-    target: Target
-    precision: str
-    stage: Stage = "export"
-    artifact: Artifact | None = None
-    deployment: Deployment | None = None
-    ladder: Ladder | None = None
-    measurement: Measurement | None = None
-    raw: RawSeries = field(default_factory=dict)
-    cached: dict[str, bool] = field(default_factory=dict)
-    stage_s: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"{self.target.name} {self.precision}"
-
-    @contextlib.contextmanager
-    def during(self, stage: Stage) -> Iterator[None]:
-        """Time a stage, and remember which one it is in case it fails."""
-        self.stage = stage
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + time.perf_counter() - start
-
-    def note(self, *events: Cached) -> None:
-        for cached in events:
-            self.cached[cached.event.stage] = cached.event.outcome == "hit"
 
 
 class Pipeline:
@@ -207,7 +138,7 @@ class Pipeline:
         return self._calibrated[opset]
 
     def _row(self, target: Target, precision: str, compilers: Compilers) -> None:
-        state = _Row(target, precision)
+        state = RowState(target, precision)
         if target.opset in self._unexported:
             error = self._unexported[target.opset]
             self.run.write_row(self._failed(state, None, error), None)
@@ -217,7 +148,14 @@ class Pipeline:
         if export_cached:
             state.note(export_cached)
         try:
-            self._stages(state, exported, compilers)
+            Stages(
+                job=self.job,
+                hooks=self.hooks,
+                exported=exported,
+                compilers=compilers,
+                calibration=lambda: self._calibration(exported, target.opset),
+                events=self.events,
+            ).run(state)
         except Exception as err:
             self.run.write_row(self._failed(state, exported.model, _typed(err)), None)
             return
@@ -245,76 +183,7 @@ class Pipeline:
         )
         self.run.write_row(row, state.raw)
 
-    def _stages(self, state: _Row, exported: Exported, compilers: Compilers) -> None:
-        job, target, hooks = self.job, state.target, self.hooks
-
-        def progress(stage: str, share: float = 0.0) -> None:
-            hooks.progress(state.name, stage, share)
-
-        def calibration() -> Calibration:
-            with state.during("calibrate"):
-                found, cached = self._calibration(exported, target.opset)
-            if cached:
-                state.note(cached)
-            state.stage = "compile"
-            return found
-
-        if not hooks.accuracy:
-            check_evaluation(job.workload, exported.inputs)
-        with state.during("compile"):
-            state.artifact, events = compile_model(
-                exported.model,
-                target,
-                state.precision,
-                job.workload,
-                compilers=compilers,
-                calibration=calibration,
-                use_cache=job.use_cache,
-                progress=progress,
-            )
-        state.note(*events)
-        self.events += [cached.event for cached in events]
-        state.stage = "deploy"
-        start = time.perf_counter()
-        with deployed(
-            state.artifact, target, job.workload, timeout_s=job.plan.timeout_s
-        ) as session:
-            state.stage_s["deploy"] = time.perf_counter() - start
-            with state.during("profile"), tempfile.TemporaryDirectory() as scratch:
-                inputs = read_groups(Path(exported.model.reference))["inputs"]
-                state.measurement, state.raw = profile(
-                    session, target, job.plan, inputs, Path(scratch), progress=progress
-                )
-                accuracy = (
-                    hooks.accuracy(session)
-                    if hooks.accuracy
-                    else evaluate(
-                        job.workload,
-                        exported.inputs,
-                        session,
-                        source=target.source,
-                        progress=progress,
-                    )
-                )
-                if accuracy is not None:
-                    accuracy = msgspec.structs.replace(accuracy, source=target.source)
-            state.measurement = msgspec.structs.replace(state.measurement, accuracy=accuracy)
-            state.deployment = with_facts(session.deployment, state.measurement.facts)
-            if job.with_ladder:
-                progress("verify")
-                with state.during("verify"):
-                    state.ladder, cached = verify(
-                        exported.model,
-                        state.artifact,
-                        target,
-                        session,
-                        compilers,
-                        use_cache=job.use_cache,
-                    )
-                state.note(cached)
-                self.events.append(cached.event)
-
-    def _failed(self, state: _Row, model: Model | None, err: EdgeDeployError) -> Row:
+    def _failed(self, state: RowState, model: Model | None, err: EdgeDeployError) -> Row:
         return Row(
             run=self.run.id,
             workload=self.job.workload.name,
@@ -327,10 +196,13 @@ class Pipeline:
                 artifact=state.artifact,
                 measurement=None,
                 series={},
-                ladder=None,
+                ladder=state.ladder,
+                emulation=state.emulation,
                 source=state.target.source,
             ),
             artifact=state.artifact,
+            emulation=state.emulation,
+            ladder=state.ladder,
             failure=Failure(
                 target=state.target.name,
                 stage=state.stage,

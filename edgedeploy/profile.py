@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -28,6 +28,14 @@ CLOCK = "host-monotonic"
 IDLE_WITH_INSTRUMENT_S = 3.0
 REST_WITHOUT_INSTRUMENT_S = 0.05
 DEFAULT_PERIOD_S = 0.01
+NO_MEMORY = "its memory is not the device's: the numbers alone are computed"
+DEVICE_QUANTITIES: tuple[Literal["latency", "cycles", "instructions"], ...] = (
+    "latency",
+    "cycles",
+    "instructions",
+)
+# of what a device tells of its memory, what lies in RAM while it runs
+RAM_KINDS = ("sram_arena", "psram_arena", "static", "stack_peak")
 
 
 @dataclass
@@ -124,20 +132,10 @@ def profile(
             timeout_s=plan.timeout_s,
         )
         series, raw = instruments.stop()
-    starts, durations = (
-        np.frombuffer(base64.b64decode(packed[key]), dtype="<i8") for key in ("start", "duration")
-    )
-    latency_s = durations / 1e9
-    raw["latency"] = (starts, latency_s)
-    timed = Series(
-        key="latency",
-        quantity="latency",
-        unit="s",
-        clock=CLOCK,
-        instrument=target.profiler,
-        scope="one inference, inputs and outputs in host memory",
-        count=len(durations),
-    )
+    if "timed" in answer:
+        timed, timing_reason = _device_series(answer["timed"], target, raw)
+    else:
+        timed, timing_reason = [_host_series(packed, target, raw)], None
     windows = tuple(msgspec.convert(window, Window) for window in answer["windows"])
     progress("layers", 0.0)
     layers, reason = _layers(session, given, plan)
@@ -147,7 +145,8 @@ def profile(
         plan=plan,
         source=target.source,
         windows=windows,
-        series=(timed, *series),
+        series=(*timed, *series),
+        timing_reason=timing_reason,
         series_file="series.npz",
         options=session.options,
         memory_bytes=memory,
@@ -155,13 +154,15 @@ def profile(
         layers=layers,
         layers_reason=reason,
         instability=judge(
-            latency_s,
+            raw["latency"][1],
             latency=_first(windows, "latency"),
             warm_up=_first(windows, "warm_up"),
             facts=facts,
             facts_after=after,
             clock_hz=_clock_during(_first(windows, "latency"), series, raw),
-        ),
+        )
+        if "latency" in raw
+        else (),
         missed=tuple(instruments.missed),
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
         facts_after=after,
@@ -169,6 +170,60 @@ def profile(
         duration_s=time.perf_counter() - start,
     )
     return measurement, raw
+
+
+def _host_series(packed: dict[str, str], target: Target, raw: RawSeries) -> Series:
+    """The latencies that the loop of this package timed; kept in `raw`."""
+    starts, durations = (
+        np.frombuffer(base64.b64decode(packed[key]), dtype="<i8") for key in ("start", "duration")
+    )
+    raw["latency"] = (starts, durations / 1e9)
+    return Series(
+        key="latency",
+        quantity="latency",
+        unit="s",
+        clock=CLOCK,
+        instrument=target.profiler,
+        scope="one inference, inputs and outputs in host memory",
+        count=len(durations),
+    )
+
+
+def _device_series(
+    timed: dict[str, Any], target: Target, raw: RawSeries
+) -> tuple[list[Series], str | None]:
+    """What the device's own loop timed or counted, and why there is no latency where it has none.
+
+    Times of the samples are those of the device's clock, from the first inference on: sums of the
+    durations before; indices where the device has no time.
+    """
+    described: list[Series] = []
+    latency_s = timed.get("latency_s")
+    for key in DEVICE_QUANTITIES:
+        values = timed.get("latency_s" if key == "latency" else key)
+        if not values:
+            continue
+        array = np.asarray(values, dtype=np.float64)
+        t_ns = np.arange(len(array), dtype=np.int64)
+        if latency_s and len(latency_s) == len(array):
+            ends = np.cumsum(np.asarray(latency_s) * 1e9).astype(np.int64)
+            t_ns = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])
+        raw[key] = (t_ns, array)
+        described.append(
+            Series(
+                key=key,
+                quantity=key,
+                unit="s" if key == "latency" else "1",
+                clock=timed.get("clock", "device"),
+                instrument=target.profiler,
+                scope="one inference on the device, inputs and outputs in its memory",
+                count=len(array),
+            )
+        )
+    if "latency" in raw:
+        return described, None
+    counted = "counts instructions and has no time" if "instructions" in raw else "has no time"
+    return described, f"an emulator {counted}"
 
 
 def _clock_during(window: Window | None, series: list[Series], raw: RawSeries) -> Array | None:
@@ -211,6 +266,9 @@ def _resolved(plan: Plan, *, with_instrument: bool) -> dict[str, Any]:
 
 def _memory(session: Session, answer: dict[str, Any]) -> tuple[dict[str, int], str | None]:
     memory = {**session.memory_bytes, **answer["device_memory_bytes"]}
+    if "timed" in answer:
+        ram = [memory[kind] for kind in RAM_KINDS if kind in memory]
+        return {**memory, **({"steady": sum(ram)} if ram else {})}, None if ram else NO_MEMORY
     if "empty_runtime" not in memory or answer["steady_peak_bytes"] is None:
         return memory, "this system does not tell a process's resident size"
     steady = max(0, answer["steady_peak_bytes"] - memory["empty_runtime"])

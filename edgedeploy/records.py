@@ -68,7 +68,12 @@ class Tensor(Record):
 
 
 class Target(Record):
-    """One board: everything the stages need to know about it, and nothing but data."""
+    """One board: everything the stages need to know about it, and nothing but data.
+
+    `emulator` is a runtime program that computes the device's numbers on this host: parity is held
+    against it, and where the device is missing it gives the accuracy, marked emulated. `rewrites`
+    are files of edgedeploy/graph/ applied before the compiler, in that order.
+    """
 
     name: str
     board: str
@@ -76,8 +81,10 @@ class Target(Record):
     compiler: str
     profiler: str
     quantizer: str | None = None
+    emulator: str | None = None
     instruments: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
+    rewrites: tuple[str, ...] = ()
     opset: int = 18
     source: Source = "measured"
     memory_bytes: dict[str, int] = {}
@@ -129,7 +136,10 @@ class Calibration(Record):
 class Artifact(Record):
     """What a compiler made of a model for one target and precision.
 
-    `folder` is set where it is several files: hash and size are then over all of them.
+    `folder` is set where it is several files: hash and size are then over all of them. `kept` is a
+    folder of what the compiler wrote for people and does not go to the device. `tail_path` is an
+    ONNX file of the nodes behind the end-node cut, run on the host behind the artifact. `fit` is
+    what the device's memories are to hold (see fit.py), `notes` what was changed in the graph.
     """
 
     path: str
@@ -139,6 +149,10 @@ class Artifact(Record):
     precision: str
     model_sha256: str
     folder: str | None = None
+    kept: str | None = None
+    tail_path: str | None = None
+    fit: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     quantized_path: str | None = None
     calibration_fingerprint: str | None = None
     requested_options: dict[str, Any] = {}
@@ -198,7 +212,17 @@ class Series(Record):
     """
 
     key: str
-    quantity: Literal["latency", "power", "energy", "temperature", "clock", "current", "voltage"]
+    quantity: Literal[
+        "latency",
+        "cycles",
+        "instructions",
+        "power",
+        "energy",
+        "temperature",
+        "clock",
+        "current",
+        "voltage",
+    ]
     unit: str
     clock: str
     instrument: str
@@ -210,11 +234,16 @@ class Series(Record):
 
 
 class Layer(Record):
-    """Time of one layer as its runtime names it: mean seconds an inference, in a run of its own."""
+    """What one layer as its runtime names it takes in one inference: means of a run of its own.
+
+    `instructions` are an emulator's, which has no time.
+    """
 
     name: str
     op: str
-    time_s: float
+    time_s: float | None = None
+    cycles: float | None = None
+    instructions: float | None = None
 
 
 class Rung(Record):
@@ -238,10 +267,14 @@ class Rung(Record):
 
 
 class LayerError(Record):
-    """Signal to noise of one activation, float against quantized; null where equal."""
+    """Signal to noise of one activation, float against quantized; null where equal.
+
+    `snr_db` with all layers before it quantized too, `alone_snr_db` with this one only.
+    """
 
     layer: str
     snr_db: float | None
+    alone_snr_db: float | None = None
 
 
 class Ladder(Record):
@@ -282,7 +315,10 @@ class Missed(Record):
 
 
 class Measurement(Record):
-    """What was read off a device; raw series lie in `series_file` beside this record."""
+    """What was read off a device; raw series lie in `series_file` beside this record.
+
+    `timing_reason` says why there is no latency where the device has no clock of its own.
+    """
 
     plan: Plan
     source: Source
@@ -290,6 +326,7 @@ class Measurement(Record):
     series: tuple[Series, ...]
     series_file: str
     options: dict[str, Any] = {}
+    timing_reason: str | None = None
     memory_bytes: dict[str, int] = {}
     memory_reason: str | None = None
     layers: tuple[Layer, ...] = ()
@@ -299,6 +336,15 @@ class Measurement(Record):
     missed: tuple[Missed, ...] = ()
     facts: dict[str, Any] = {}
     facts_after: dict[str, Any] = {}
+    tools: dict[str, str] = {}
+    duration_s: float = 0.0
+
+
+class Emulation(Record):
+    """What the target's emulator gave on this host, for a device that is missing."""
+
+    program: str
+    accuracy: Accuracy | None = None
     tools: dict[str, str] = {}
     duration_s: float = 0.0
 
@@ -327,6 +373,7 @@ class Row(Record):
     artifact: Artifact | None = None
     deployment: Deployment | None = None
     measurement: Measurement | None = None
+    emulation: Emulation | None = None
     ladder: Ladder | None = None
     failure: Failure | None = None
     cached: dict[str, bool] = {}

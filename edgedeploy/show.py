@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from edgedeploy.comparison import Comparison
     from edgedeploy.doctor import Diagnosis
-    from edgedeploy.pipeline import Progress
     from edgedeploy.records import Artifact, Ladder, Model, Report, Rung, Target
+    from edgedeploy.row import Progress
 
 SHOWN_AFTER_S = 0.3
 

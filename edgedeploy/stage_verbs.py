@@ -1,5 +1,6 @@
 """The verbs of the command line that do one stage alone: export, compile, verify."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from edgedeploy.options import (
     ExplainCache,
     Json,
     NoCache,
+    Port,
     TargetNames,
     WorkloadOptions,
     expanded,
@@ -100,6 +102,7 @@ def verify(
     options: WorkloadOptions,
     workload: WorkloadName,
     target: TargetNames = "host",
+    port: Port = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 5 where a rung breaks.")
     ] = False,
@@ -109,7 +112,7 @@ def verify(
 ) -> None:
     """Climb the parity ladder: source, ONNX, simplified, quantized, deployed."""
     from edgedeploy.compile import Compilers
-    from edgedeploy.deployment import deployed
+    from edgedeploy.deployment import deployed, emulated
     from edgedeploy.show import ladder_lines, progress_bar
     from edgedeploy.target import load_targets
     from edgedeploy.verify import verify as verify_stage
@@ -118,7 +121,7 @@ def verify(
     events: list[CacheEvent] = []
     ladders: dict[str, Ladder] = {}
     with progress_bar() as progress, Compilers() as compilers:
-        for found in load_targets(target):
+        for found in load_targets(target, port=port):
             progress(found.name, "export", 0.0)
             exported = _exported(made, found, events, use_cache=not no_cache)
             for artifact in _artifacts(
@@ -138,6 +141,9 @@ def verify(
                         found,
                         session,
                         compilers,
+                        emulator=partial(emulated, artifact, found, made)
+                        if found.emulator
+                        else None,
                         use_cache=not no_cache,
                     )
                 events.append(cached.event)

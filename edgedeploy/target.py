@@ -1,13 +1,16 @@
 """Boards as data: targets/*.toml into `Target`, and the programs a target names."""
 
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from edgedeploy.errors import InputError, nearest
 from edgedeploy.records import Target
 from edgedeploy.share import shared_files
 from edgedeploy.toml import decode, read_toml
 
-TRANSPORTS = ("local",)
+TRANSPORTS = ("local", "serial", "qemu")
 
 
 def target_files() -> dict[str, Path]:
@@ -38,8 +41,13 @@ def load_target(name: str | Path) -> Target:
     return target
 
 
-def load_targets(names: str | list[str] | tuple[str, ...]) -> list[Target]:
-    """Targets from names, or from one text of names separated by commas."""
+def load_targets(
+    names: str | list[str] | tuple[str, ...], *, port: str | None = None
+) -> list[Target]:
+    """Targets from names, or from one text of names separated by commas.
+
+    `port` is the serial port of the one among them that has one.
+    """
     parts = names.split(",") if isinstance(names, str) else list(names)
     stripped = [part.strip() for part in parts if part.strip()]
     if not stripped:
@@ -51,7 +59,24 @@ def load_targets(names: str | list[str] | tuple[str, ...]) -> list[Target]:
         if by_name.setdefault(target.name, target) != target:
             msg = f"two different targets are named {target.name!r}"
             raise InputError(msg, hint="Give one of them another name in its file.")
-    return list(by_name.values())
+    return _on_port(list(by_name.values()), port) if port else list(by_name.values())
+
+
+def _on_port(targets: list[Target], port: str) -> list[Target]:
+    boards = [target.name for target in targets if target.transport == "serial"]
+    if len(boards) != 1:
+        msg = f"--port names the line of one board; {len(boards)} of the targets have one: {boards}"
+        raise InputError(msg, hint="Name one target with transport serial, or leave --port out.")
+    return [
+        msgspec.structs.replace(target, device_options=_with_port(target.device_options, port))
+        if target.name == boards[0]
+        else target
+        for target in targets
+    ]
+
+
+def _with_port(options: dict[str, Any], port: str) -> dict[str, Any]:
+    return {**options, "serial": {**options.get("serial", {}), "port": port}}
 
 
 def compiler_program(name: str) -> Path:

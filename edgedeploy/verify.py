@@ -1,6 +1,8 @@
 """The parity ladder: source framework, ONNX, simplified, quantized, deployed; which rung breaks."""
 
+import contextlib
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy.typing as npt
 
 from edgedeploy.cache import Cached, build
 from edgedeploy.calibrate import save_arrays
-from edgedeploy.compile import Compilers, layer_errors
+from edgedeploy.compile import FLOATS, Compilers, layer_errors
 from edgedeploy.deployment import Session
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError
@@ -22,15 +24,16 @@ from edgedeploy.worker import SERVE, Worker
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
+Emulator = Callable[[], contextlib.AbstractContextManager[Session]]
 
 # What a rung may lose. Float rungs: the export's own limit. Int8 keeps a usable signal over 10 dB;
 # below that top-1 of common classifiers falls apart. A float artifact holds 40 dB (bf16 does).
 FLOAT_RELATIVE_LIMIT = 1e-3
 FLOAT_SNR_LIMIT_DB = 40.0
 INT8_SNR_LIMIT_DB = 10.0
-FLOATS = ("fp", "bf", "tf")
 JUDGE = "ort"
 LAYER_SAMPLES = 4
+DEPLOYED, EMULATED = "deployed", "emulated"
 
 
 def verify(
@@ -40,23 +43,30 @@ def verify(
     session: Session,
     compilers: Compilers,
     *,
+    emulator: Emulator | None = None,
+    emulated: bool = False,
     use_cache: bool = True,
 ) -> tuple[Ladder, Cached]:
     """Run the reference samples through every rung and hold each against the source framework.
 
     The middle rungs run on the host without graph optimisations; the last is the artifact on its
-    device, through the process that is timed.
+    device, through the process that is timed, and held against the target's `emulator` too where
+    it has one. `emulated` says that `session` is that emulator itself, the device being missing.
     """
     judge = runtime_program(JUDGE)
+    programs = [runtime_program(target.profiler)]
+    if target.emulator:
+        programs.append(runtime_program(target.emulator))
     parts = {
         "model": model.sha256,
         "reference": file_sha256(Path(model.reference)),
         "artifact": artifact.sha256,
         "device": session.device.identity(),
         "options": msgspec.json.encode(session.options, order="sorted").decode(),
-        "code": files_sha256([Path(__file__), judge, runtime_program(target.profiler)]),
+        "code": files_sha256([Path(__file__), judge, *programs]),
+        "last": EMULATED if emulated else DEPLOYED,
         **{f"judge {n}": v for n, v in choose(judge).versions.items()},
-        **{f"tool {n}": v for n, v in choose(runtime_program(target.profiler)).versions.items()},
+        **{f"tool {n}": v for each in programs for n, v in choose(each).versions.items()},
         **{f"runtime {n}": v for n, v in session.tools.items()},
     }
     if target.quantizer:
@@ -64,7 +74,14 @@ def verify(
 
     def make(_: Path) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(
-            _ladder(model, artifact, target, session, compilers)
+            _ladder(
+                model,
+                artifact,
+                target,
+                {EMULATED if emulated else DEPLOYED: session},
+                compilers=compilers,
+                emulator=emulator,
+            )
         )
         return found
 
@@ -74,7 +91,13 @@ def verify(
 
 
 def _ladder(
-    model: Model, artifact: Artifact, target: Target, session: Session, compilers: Compilers
+    model: Model,
+    artifact: Artifact,
+    target: Target,
+    finals: dict[str, Session],
+    *,
+    compilers: Compilers,
+    emulator: Emulator | None,
 ) -> Ladder:
     groups = read_groups(Path(model.reference))
     inputs, reference = groups["inputs"], groups["outputs"]
@@ -95,8 +118,12 @@ def _ladder(
         for name in ("onnx", "simplified"):
             if name in groups:
                 rungs.append(compare(name, reference, groups[name], against=against, batch=batch))
-        session.infer(given, Path(scratch, "deployed.npz"))
-        outputs = _read(Path(scratch, "deployed.npz"))
+        outputs: dict[str, Arrays] = {}
+        if emulator is not None:
+            with emulator() as session:
+                outputs[EMULATED] = _ran(session, given, Path(scratch))
+        for name, session in finals.items():
+            outputs[name] = _ran(session, given, Path(scratch))
         few = Path(scratch, "few.npz")
         save_arrays(few, {name: value[:LAYER_SAMPLES] for name, value in inputs.items()})
         try:
@@ -109,9 +136,13 @@ def _ladder(
                 compare("quantized", reference, held, against=against, batch=batch, int8=True)
             )
         int8 = not (model.quantized or artifact.precision.startswith(FLOATS))
-        rungs.append(
-            compare("deployed", reference, outputs, against=against, batch=batch, int8=int8)
-        )
+        rungs += [
+            compare(name, reference, found, against=against, batch=batch, int8=int8)
+            for name, found in outputs.items()
+        ]
+        if len(outputs) == 2:
+            both = compare(DEPLOYED, outputs[EMULATED], outputs[DEPLOYED], against=EMULATED)
+            rungs.append(msgspec.structs.replace(both, broken=not both.equal, limit="equal"))
     return Ladder(
         rungs=tuple(rungs),
         samples=len(first),
@@ -119,6 +150,13 @@ def _ladder(
         layers=tuple(msgspec.convert(layers, list[LayerError])),
         layers_reason=reason,
     )
+
+
+def _ran(session: Session, inputs: Path, scratch: Path) -> Arrays:
+    """What an artifact gives for an .npz of inputs."""
+    outputs = scratch / "outputs.npz"
+    session.infer(inputs, outputs)
+    return _read(outputs)
 
 
 def _judge(path: str, inputs: Path, outputs: Path) -> Arrays | str:
@@ -184,7 +222,7 @@ def compare(
     scale = float(np.abs(r).max(initial=0.0))
     silent = noise > 0 and signal == 0
     snr_db = 10 * float(np.log10(signal / noise)) if noise > 0 and not silent else None
-    if name == "deployed" or int8:
+    if name in {DEPLOYED, EMULATED} or int8:
         limit_db = INT8_SNR_LIMIT_DB if int8 else FLOAT_SNR_LIMIT_DB
         limit, broken = f"SNR at least {limit_db:g} dB", snr_db is not None and snr_db < limit_db
     else:

@@ -82,7 +82,11 @@ class ModelSpec(Record):
 
 
 class Workload(Record):
-    """What is deployed and how it is judged; unknown keys are refused."""
+    """What is deployed and how it is judged; unknown keys are refused.
+
+    `end_nodes` are the nodes or values behind which the graph is cut for a target that cannot run
+    all of it; the rest runs on the host.
+    """
 
     name: str
     model: ModelSpec
@@ -91,6 +95,7 @@ class Workload(Record):
     calibration: DataSpec | None = None
     evaluation: EvaluationSpec | None = None
     verify_samples: int = 8
+    end_nodes: tuple[str, ...] = ()
     quantize_options: dict[str, Any] = {}
     compile_options: dict[str, Any] = {}
     run_options: dict[str, Any] = {}

@@ -18,9 +18,10 @@ from edgedeploy.errors import (
     UnsupportedError,
 )
 from edgedeploy.export import Exported, export
-from edgedeploy.pipeline import Hooks, Pipeline, exit_code
+from edgedeploy.pipeline import Pipeline, exit_code
 from edgedeploy.records import Failure, Plan, Row
 from edgedeploy.report.collect import report_of
+from edgedeploy.row import Hooks
 from edgedeploy.store import Job, Run, create_run, open_run
 from edgedeploy.target import load_targets
 from edgedeploy.workload import Workload, load_workload

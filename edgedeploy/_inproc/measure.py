@@ -1,5 +1,8 @@
 """The one loop that times, for every runtime: warm-up, windows, samples, memory, host facts.
 
+A program with a function `timed` stands for a device with a clock of its own: there the device's
+loop times, and this process's memory says nothing.
+
 Standard library only, Python 3.8 and later (numpy only to move tensors, as every runtime has it).
 Functions are called by serve.py with the runtime's program and a way to report progress.
 Times are `time.perf_counter_ns` readings of this host.
@@ -33,6 +36,8 @@ STEADY_BLOCKS = 3
 STEADY_WITHIN = 0.05
 GAIN_WORTH_MORE_STREAMS = 1.1
 PROBE_S = 0.1
+# Inferences an emulator counts the instructions of: they are the same each time, or it is told.
+COUNTED = 3
 # A slow model's stream runs on for these many inferences, but not longer than so often the time.
 STREAM_MIN_COUNT = 10
 STREAM_MAX_STRETCH = 4
@@ -43,8 +48,9 @@ def prepare(
 ) -> Dict[str, Any]:
     """Load the artifact, and say what memory it took beyond the empty runtime's."""
     tools = program.probe().get("tools", {})
-    empty = resident_bytes()
-    forgotten = reset_peak()
+    here = not hasattr(program, "timed")
+    empty = resident_bytes() if here else None
+    forgotten = here and reset_peak()
     start = clock()
     loaded = program.load(artifact=artifact, options=options)
     load_s = (clock() - start) / 1e9
@@ -62,8 +68,25 @@ def infer(program: ModuleType, emit: Emit, inputs: str, outputs: str) -> Dict[st
     with np.load(inputs) as arrays:
         samples = {name: arrays[name] for name in arrays.files}
     count = len(next(iter(samples.values())))
-    collected: Dict[str, List[Any]] = {}
     start = clock()
+    if hasattr(program, "run_many"):
+        stacked: Dict[str, Any] = program.run_many(samples)
+    else:
+        stacked = _one_by_one(program, emit, samples, count)
+    elapsed_s = (clock() - start) / 1e9
+    with zipfile.ZipFile(outputs, "w", allowZip64=True) as archive:
+        for name, value in stacked.items():  # numpy.savez refuses an output called `file`
+            with archive.open(name + ".npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, value, allow_pickle=False)
+    return {"count": count, "elapsed_s": elapsed_s}
+
+
+def _one_by_one(
+    program: ModuleType, emit: Emit, samples: Dict[str, Any], count: int
+) -> Dict[str, Any]:
+    import numpy as np
+
+    collected: Dict[str, List[Any]] = {}
     for i in range(count):
         result = program.run({name: values[i] for name, values in samples.items()})
         for name, value in result.items():
@@ -71,13 +94,7 @@ def infer(program: ModuleType, emit: Emit, inputs: str, outputs: str) -> Dict[st
             collected.setdefault(name, []).append(np.array(value))
         if i % 64 == 63:
             emit({"event": "progress", "phase": "infer", "done": i + 1, "total": count})
-    elapsed_s = (clock() - start) / 1e9
-    stacked: Dict[str, Any] = {name: np.stack(values) for name, values in collected.items()}
-    with zipfile.ZipFile(outputs, "w", allowZip64=True) as archive:
-        for name, value in stacked.items():  # numpy.savez refuses an output called `file`
-            with archive.open(name + ".npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, value, allow_pickle=False)
-    return {"count": count, "elapsed_s": elapsed_s}
+    return {name: np.stack(values) for name, values in collected.items()}
 
 
 def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) -> Dict[str, Any]:
@@ -90,6 +107,8 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
     def progress(phase: str) -> None:
         emit({"event": "progress", "phase": phase})
 
+    if hasattr(program, "timed"):
+        return _timed_on_device(program, progress, sample, plan)
     facts = {**host_facts(), **program.facts()}
     windows: List[Dict[str, Any]] = []
     progress("idle")
@@ -123,6 +142,51 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
         "steady_peak_bytes": steady_peak,
         "device_memory_bytes": program.memory(),
     }
+
+
+def _timed_on_device(
+    program: ModuleType,
+    progress: Callable[[str], None],
+    sample: Dict[str, Any],
+    plan: Dict[str, Any],
+) -> Dict[str, Any]:
+    """What the device's own loop timed; windows are this host's, for instruments beside it."""
+    facts = program.facts()
+    progress("idle")
+    windows = [_rest("idle", plan["idle_s"])]
+    progress("warm_up")
+    start = clock()
+    first = program.timed(sample, 0, 1)
+    windows.append(_window("warm_up", start, clock(), 1))
+    progress("latency")
+    count, warm_up_count = _device_counts(first, plan)
+    start = clock()
+    found = program.timed(sample, warm_up_count, count) if count else first
+    done = max(len(found.get(key) or ()) for key in ("latency_s", "cycles", "instructions"))
+    windows.append(_window("latency", start, clock(), done))
+    progress("cool_down")
+    windows.append(_rest("cool_down", plan["cool_down_s"]))
+    return {
+        "windows": windows,
+        "facts": {**facts, "host": host_facts()},
+        "facts_after": {**program.facts(), "host": host_facts()},
+        "timed": found,
+        "cpu_s_per_inference": None,
+        "steady_peak_bytes": None,
+        "device_memory_bytes": program.memory(),
+    }
+
+
+def _device_counts(first: Dict[str, Any], plan: Dict[str, Any]) -> Tuple[int, int]:
+    """How many inferences the device is to time and to warm up with, from what one took."""
+    if first.get("latency_s"):
+        one_s = max(first["latency_s"][0], 1e-6)
+        most = max(1, int(plan["latency_max_s"] / one_s))
+        least = max(plan["latency_min_count"], int(plan["latency_min_s"] / one_s))
+        return plan["latency_count"] or min(least, most), max(1, int(plan["warm_up_min_s"] / one_s))
+    if first.get("instructions"):
+        return plan["latency_count"] or COUNTED, 0
+    return 0, 0
 
 
 def layers(program: ModuleType, emit: Emit, inputs: str, count: int) -> Dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import platform
 from pathlib import Path
+from typing import Any, Self
 
 from edgedeploy.interpreter import choose
 from edgedeploy.worker import SERVE, Worker
@@ -12,6 +13,12 @@ class LocalDevice:
 
     name = "localhost"
     transport = "local"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started."""
 
     def identity(self) -> str:
         """Machine, processor and host name: an accuracy of one CPU is not another's."""
@@ -26,6 +33,10 @@ class LocalDevice:
         interpreter = choose(program)
         command = [interpreter.path, str(SERVE), str(program)]
         return Worker(program.stem, command, timeout_s=timeout_s)
+
+    def run_options(self) -> dict[str, Any]:
+        """Nothing: programs run where the artifact is."""
+        return {}
 
 
 def _processor() -> str:

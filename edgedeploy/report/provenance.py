@@ -65,6 +65,7 @@ def how(row: Row, key: str) -> str:
         ("snr_db", "top1_agreement"): _parity,
         ("accuracy",): _accuracy,
         ("latency",): _latency,
+        ("cycles", "instructions"): _counted,
         ("throughput",): lambda row, key: _window(row, "throughput"),
         ("power", "energy"): _power,
         ("memory",): _memory,
@@ -86,25 +87,35 @@ def _parity(row: Row, key: str) -> str:
     if row.ladder is None:
         return ""
     samples = count_of(row.ladder.samples, "sample")
-    return f"outputs of the deployed artifact against the source framework's, {samples}"
+    last = "deployed" if any(r.name == "deployed" for r in row.ladder.rungs) else "emulated"
+    return f"outputs of the {last} artifact against the source framework's, {samples}"
 
 
 def _memory(row: Row, key: str) -> str:
+    if row.measurement is not None and "empty_runtime" not in row.measurement.memory_bytes:
+        return "told by the firmware: model, code, arena, stack and static data in use"
     when = "loading" if "load" in key else "the latency window"
     return f"peak resident size during {when}, beyond the empty runtime's"
 
 
 def _accuracy(row: Row, key: str) -> str:
-    accuracy = row.measurement.accuracy if row.measurement is not None else None
+    judged = row.measurement or row.emulation
+    accuracy = judged.accuracy if judged is not None else None
     if accuracy is None:
         return ""
-    return f"{accuracy.metric} over {count_of(accuracy.count, 'sample')} of {accuracy.data}"
+    by = f" by {row.emulation.program} on this host" if row.emulation is not None else ""
+    return f"{accuracy.metric} over {count_of(accuracy.count, 'sample')} of {accuracy.data}{by}"
 
 
 def _latency(row: Row, key: str) -> str:
     series = next((s for s in _series(row) if s.quantity == "latency"), None)
     taken = f", {series.instrument}, clock {series.clock}" if series is not None else ""
     return f"{_window(row, 'latency')}{taken}"
+
+
+def _counted(row: Row, key: str) -> str:
+    series = next((s for s in _series(row) if s.quantity == key), None)
+    return f"mean of {series.count:,}, {series.scope}" if series is not None else ""
 
 
 def _power(row: Row, key: str) -> str:
@@ -161,6 +172,8 @@ def fact_groups(row: Row) -> list[tuple[str, list[tuple[str, str]]]]:
             "format": artifact.format,
             "compile peak memory, bytes": artifact.peak_memory_bytes,
             "warnings": "; ".join(artifact.warnings),
+            "graph": "; ".join(artifact.notes),
+            "fit": artifact.fit,
         }
         groups += [("Artifact", hashes), ("Compiler versions", artifact.tools)]
     if deployment is not None:

@@ -90,7 +90,9 @@ def latency(key: str, name: str, row: Row, arrays: SeriesArrays) -> Latency:
     shown = stats(row, LATENCY_STATS)
     series = _series(row.measurement, "latency")
     if not series or series[0].key not in arrays:
-        return Latency(None, None, shown, NO_SERIES if series else "no latency series recorded")
+        reason = NO_SERIES if series else "no latency series recorded"
+        timing_reason = row.measurement.timing_reason if row.measurement is not None else None
+        return Latency(None, None, shown, timing_reason or reason)
     t_ns, values = arrays[series[0].key]
     seconds = np.asarray(values, dtype=np.float64)
     t_s = (np.asarray(t_ns, dtype=np.float64) - float(t_ns[0] if len(t_ns) else 0)) / 1e9
@@ -114,25 +116,36 @@ def latency(key: str, name: str, row: Row, arrays: SeriesArrays) -> Latency:
 
 
 def layers(measured: tuple[Layer, ...]) -> list[Bar]:
-    """The slowest layers by mean time, and one line for all others."""
-    ordered = sorted(measured, key=lambda layer: -layer.time_s)
-    total = sum(layer.time_s for layer in ordered) or 1.0
+    """The slowest layers by mean time, cycles or instructions, and one line for all others."""
+    ordered = sorted(measured, key=_cost, reverse=True)
+    total = sum(_cost(layer) for layer in ordered) or 1.0
     top, rest = ordered[:TOP_LAYERS], ordered[TOP_LAYERS:]
+    costs = [_cost(layer) for layer in top] + ([sum(map(_cost, rest))] if rest else [])
+    longest = max(costs, default=0) or 1.0
+    timed = all(layer.time_s is not None for layer in measured)
+    per, unit = svg.time_unit(longest) if timed else (1.0, "")
+    unit = unit or (
+        "instructions" if any(m.instructions is not None for m in measured) else "cycles"
+    )
+    named = [(m.name, "" if m.op in m.name else m.op, "") for m in top]
     if rest:
-        others = Layer(name=f"{len(rest)} others", op="", time_s=sum(r.time_s for r in rest))
-        top = [*top, others]
-    longest = max((layer.time_s for layer in top), default=0) or 1.0
-    per, unit = svg.time_unit(longest)
+        named.append((f"{len(rest)} others", "", "rest"))
     return [
         Bar(
-            layer.name,
-            "" if layer.op in layer.name else layer.op,
-            f"{layer.time_s / per:.3g} {unit}",
-            charts.bar(layer.time_s / longest, "rest" if rest and layer is top[-1] else ""),
-            f"{100 * layer.time_s / total:.1f} %",
+            name,
+            op,
+            f"{cost / per:.3g} {unit}" if timed else f"{cost:,.0f} {unit}",
+            charts.bar(cost / longest, kind),
+            f"{100 * cost / total:.1f} %",
         )
-        for layer in top
+        for (name, op, kind), cost in zip(named, costs, strict=True)
     ]
+
+
+def _cost(layer: Layer) -> float:
+    """What a layer takes, in the unit that its device has."""
+    costs = (layer.time_s, layer.cycles, layer.instructions)
+    return next((cost for cost in costs if cost is not None), 0.0)
 
 
 def memory(row: Row, largest: float) -> list[Bar]:

@@ -157,11 +157,22 @@ def _columns(rows: tuple[Row, ...]) -> list[Column]:
         Column("latency_p50_s", "p50", better="low"),
         Column("latency_p99_s", "p99", better="low"),
         Column("speedup", "Speedup", better="high"),
+        *_where_known(rows, "cycles", "instructions"),
         Column("throughput_hz", "Throughput", better="high"),
         Column("energy_per_inference_j", "Energy/inf.", better="low"),
         Column("memory_peak_bytes", "Peak memory", better="low"),
+        *_where_known(rows, "memory_sram_bytes", "memory_psram_bytes", "memory_flash_bytes"),
         Column("artifact_bytes", "Artifact", better="low"),
         Column("snr_db", "SNR"),
+    ]
+
+
+def _where_known(rows: tuple[Row, ...], *keys: str) -> list[Column]:
+    """Columns of figures that some kinds of device alone have, where a row has one."""
+    return [
+        Column(key, FIGURE_LABELS[key], better="low")
+        for key in keys
+        if any((figure := row.figures.get(key)) and figure.value is not None for row in rows)
     ]
 
 

@@ -1,0 +1,256 @@
+"""A device with a clock of its own, its emulator, and the nodes behind a cut: made-up programs."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedeploy.pipeline import Pipeline, exit_code
+from edgedeploy.records import Plan, Report, Row
+from edgedeploy.report.collect import report_of
+from edgedeploy.report.html import to_html
+from edgedeploy.report.table import compare_rows
+from edgedeploy.store import Job, create_run
+from edgedeploy.target import load_targets
+from edgedeploy.workload import load_workload
+
+PLAN = Plan(latency_count=30, layer_runs=2, idle_s=0.0, cool_down_s=0.0)
+# The artifact is the model itself; `kept` holds what a real compiler writes for people.
+COMPILER = '''
+"""A compiler that copies."""
+import json
+import os
+import shutil
+
+
+def probe():
+    return {"tools": {"copier": "1"}}
+
+
+def compile_model(model, output, precision, calibration, options):
+    path = os.path.join(output, "model.onnx")
+    shutil.copy(model, path)
+    kept = os.path.join(os.path.dirname(output), "kept")
+    os.mkdir(kept)
+    with open(os.path.join(kept, "seen.json"), "w") as file:
+        json.dump({"options": options, "calibration": bool(calibration)}, file)
+    return {"path": path, "format": "onnx", "kept": kept, **probe()}
+
+
+def layer_errors(model, quantized, inputs, options):
+    assert os.path.isfile(os.path.join(options["kept"], "seen.json"))
+    return {"layers": [{"layer": "a", "snr_db": 12.5, "alone_snr_db": None}]}
+'''
+# Numbers by ONNX Runtime; what the device tells beside them depends on the test.
+RUNTIME = '''
+"""A device whose own loop times, or an emulator."""
+import hashlib
+
+import numpy as np
+import onnxruntime
+
+STATE = {}
+TIMED = @TIMED@
+MEMORY = @MEMORY@
+
+
+def probe():
+    return {"tools": {"copier": "1"}}
+
+
+def artifact_sha256(path, options):
+    with open(path, "rb") as file:
+        data = file.read()
+    if options.get("damaged"):
+        data += b"x"
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+
+
+def load(artifact, options):
+    session = STATE["session"] = onnxruntime.InferenceSession(artifact)
+    names = [{"name": v.name, "dtype": "float32", "shape": v.shape} for v in session.get_inputs()]
+    return {"inputs": names, "outputs": [], "options": {}}
+
+
+def run(inputs):
+    names = [value.name for value in STATE["session"].get_outputs()]
+    shifted = {name: value + np.float32(@SHIFT@) for name, value in inputs.items()}
+    return dict(zip(names, STATE["session"].run(names, shifted)))
+
+
+def run_many(samples):
+    STATE["many"] = True
+    count = len(next(iter(samples.values())))
+    each = [run({name: values[i] for name, values in samples.items()}) for i in range(count)]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+
+
+def timed(inputs, warm_up, count):
+    found = {"clock": "device", "latency_s": None, "cycles": None, "instructions": None}
+    return {**found, **{key: [value] * count for key, value in TIMED.items()}, "notes": []}
+
+
+def facts():
+    return {**probe(), "many": STATE.get("many", False)}
+
+
+def layers(inputs, count):
+    return [{"name": "conv", "op": "Conv", **{k: 7.0 for k in TIMED if k != "latency_s"}}]
+
+
+def memory():
+    return MEMORY
+'''
+TARGET = """
+board = "a made-up board"
+transport = "{transport}"
+compiler = "copier"
+profiler = "device"
+precisions = ["int8"]
+source = "{source}"
+"""
+MEMORY = {"flash_model": 1000, "flash_code": 50, "sram_arena": 300, "static": 20, "stack_peak": 5}
+
+
+@pytest.fixture
+def toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "own"
+    monkeypatch.setenv("EDGEDEPLOY_PATH", str(folder))
+    write(folder, "compilers/copier.py", COMPILER)
+    device(folder, {"instructions": 1234.0})
+    write(folder, "targets/counter.toml", TARGET.format(transport="local", source="emulated"))
+    return folder
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
+
+
+def device(folder: Path, timed: dict[str, float], name: str = "device", shift: float = 0.0) -> None:
+    text = RUNTIME.replace("@TIMED@", repr(timed)).replace("@MEMORY@", repr(MEMORY))
+    text = text.replace("@SHIFT@", repr(shift))
+    write(folder, f"profilers/runtime/{name}.py", text)
+
+
+def deploy(target: str, workload: str = "digits", **changes: Any) -> Report:
+    job = Job(
+        workload=load_workload(workload, **changes),
+        targets=tuple(load_targets(target)),
+        plan=PLAN,
+    )
+    run = create_run(job, "0")
+    Pipeline(run).execute()
+    return report_of(run)
+
+
+def only(report: Report) -> Row:
+    (row,) = report.rows
+    return row
+
+
+def test_an_emulator_that_counts_gives_instructions_and_no_time(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    report = deploy("counter")
+    row = only(report)
+    assert row.failure is None, row.failure
+    figures = row.figures
+    assert figures["instructions"].value == 1234
+    assert figures["instructions"].source == "emulated"
+    assert {f.value for name, f in figures.items() if name.startswith("latency")} == {None}
+    assert figures["latency_p50_s"].reason == "an emulator counts instructions and has no time"
+    assert figures["throughput_hz"].value is None
+    assert "cycles" not in figures
+    assert figures["memory_flash_bytes"].value == 1050
+    assert figures["memory_sram_bytes"].value == 325
+    assert figures["memory_steady_bytes"].value == 325
+    assert "memory_psram_bytes" not in figures
+    measurement = row.measurement
+    assert measurement is not None
+    assert [s.quantity for s in measurement.series] == ["instructions"]
+    assert measurement.series[0].count == 30
+    assert measurement.instability == ()
+    assert measurement.layers[0].instructions == 7.0
+    assert measurement.facts_after["many"] is False
+    assert measurement.accuracy is not None
+    assert measurement.accuracy.source == "emulated"
+    assert row.ladder is not None
+    assert (row.ladder.layers[0].layer, row.ladder.layers[0].snr_db) == ("a", 12.5)
+    titles = [column.title for column in compare_rows(report).columns]
+    assert "Instructions" in titles
+    assert "SRAM" in titles
+    assert "PSRAM" not in titles
+    page = to_html(report, {})
+    assert "an emulator counts instructions and has no time" in page
+    assert "7 instructions" in page
+
+
+def test_a_device_that_times_itself_gives_latency_by_its_own_clock(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    device(toolchain, {"latency_s": 0.002, "cycles": 480000.0})
+    write(toolchain, "targets/counter.toml", TARGET.format(transport="local", source="measured"))
+    row = only(deploy("counter"))
+    assert row.figures["latency_p50_s"].value == pytest.approx(0.002)
+    assert row.figures["latency_p50_s"].source == "measured"
+    assert row.figures["cycles"].value == 480000
+    assert row.measurement is not None
+    series = {s.quantity: s for s in row.measurement.series}
+    assert series["latency"].clock == "device"
+    assert row.measurement.timing_reason is None
+    assert row.measurement.layers[0].cycles == 7.0
+
+
+def test_the_hash_is_the_devices_own(toolchain: Path, shared_cache: Path) -> None:
+    row = only(deploy("counter", run_options={"damaged": True}))
+    assert row.failure is not None
+    assert row.failure.stage == "deploy"
+    assert "has hash" in row.failure.message
+
+
+def test_a_missing_board_keeps_what_its_emulator_says(toolchain: Path, shared_cache: Path) -> None:
+    device(toolchain, {}, name="numbers")
+    board = TARGET.format(transport="serial", source="measured") + 'emulator = "numbers"\n'
+    write(toolchain, "targets/board.toml", board)
+    report = deploy("board")
+    row = only(report)
+    assert (row.status, row.failure and row.failure.stage) == ("missing", "deploy")
+    assert exit_code(report.rows) == 3
+    assert row.measurement is None
+    assert row.emulation is not None
+    assert row.emulation.program == "numbers"
+    accuracy = row.figures["accuracy_top1"]
+    assert accuracy.value is not None
+    assert accuracy.value > 0.97
+    assert accuracy.source == "emulated"
+    assert row.figures["snr_db"].source == "emulated"
+    assert row.ladder is not None
+    assert [rung.name for rung in row.ladder.rungs][-1] == "emulated"
+    assert row.figures["latency_p50_s"].value is None
+    sources = {cell.source for line in compare_rows(report).cells for cell in line if cell.source}
+    assert "emulated" in sources
+
+
+def test_a_device_is_held_against_its_emulator_bit_for_bit(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    device(toolchain, {}, name="numbers")
+    text = TARGET.format(transport="local", source="emulated") + 'emulator = "numbers"\n'
+    write(toolchain, "targets/counter.toml", text)
+    row = only(deploy("counter"))
+    assert row.ladder is not None
+    last = row.ladder.rungs[-1]
+    assert (last.name, last.reference, last.equal, last.broken) == (
+        "deployed",
+        "emulated",
+        True,
+        False,
+    )
+    device(toolchain, {}, name="numbers", shift=1e-3)
+    row = only(deploy("counter"))
+    assert row.ladder is not None
+    assert row.ladder.rungs[-1].broken
+    assert row.ladder.first_broken == "deployed"
