@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from edgedeploy.cache import Cached, build, lookup
-from edgedeploy.digest import file_sha256
+from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
 from edgedeploy.prepare import prepare
 from edgedeploy.records import Artifact, Calibration, Model, Target
+from edgedeploy.share import program_files
 from edgedeploy.target import compiler_program
 from edgedeploy.worker import SERVE, Worker
 from edgedeploy.workload import Workload
@@ -137,8 +138,6 @@ def compile_model(
     progress("compile")
     program = compiler_program(target.compiler)
     requested = merged_options(target.compile_options, workload.compile_options, target)
-    if target.memory_bytes:
-        requested["memory_bytes"] = target.memory_bytes
     pass_data = data is not None and target.quantizer is None
 
     def make(folder: Path) -> dict[str, Any]:
@@ -189,7 +188,8 @@ def compile_model(
     }
     cached = _kept(
         "compile",
-        f"{workload.name}-{target.name}-{precision}",
+        # not by target: boards that one compiler serves with the same options share what it made
+        f"{workload.name}-{target.compiler}-{precision}",
         parts,
         make,
         program=program,
@@ -323,7 +323,7 @@ def merged_options(
 def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) -> dict[str, str]:
     return {
         "options": msgspec.json.encode(options, order="sorted").decode(),
-        "program": file_sha256(program),
+        "program": files_sha256(program_files(program)),
         **{
             f"tool {name}": version
             for name, version in compilers.interpreter(program).versions.items()

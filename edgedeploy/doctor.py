@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from edgedeploy.devices import open_device
 from edgedeploy.errors import EdgeDeployError
 from edgedeploy.interpreter import preview, variable
 from edgedeploy.records import Record
@@ -120,6 +121,10 @@ def _target(name: str, programs: tuple[ProgramCheck, ...]) -> TargetCheck:
             lacks.append(f"{kind} {program}: there is no such program")
         elif not found.found:
             lacks.append(f"{kind} {program}: {found.reason}")
+    try:
+        open_device(target).check()
+    except EdgeDeployError as err:
+        lacks.append(f"device: {err.message}")
     usable, reasons = [], []
     for instrument in target.instruments:
         found = checks.get(("instrument", instrument))

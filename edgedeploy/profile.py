@@ -163,7 +163,7 @@ def profile(
         )
         if "latency" in raw
         else (),
-        missed=tuple(instruments.missed),
+        missed=(*instruments.missed, *_told(answer.get("timed", {}))),
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
         facts_after=after,
         tools=facts.get("tools", {}),
@@ -224,6 +224,11 @@ def _device_series(
         return described, None
     counted = "counts instructions and has no time" if "instructions" in raw else "has no time"
     return described, f"an emulator {counted}"
+
+
+def _told(timed: dict[str, Any]) -> list[Missed]:
+    """What the device's program says of its timing, for example that it was cut short."""
+    return [Missed(what="timing", reason=note) for note in timed.get("notes", ())]
 
 
 def _clock_during(window: Window | None, series: list[Series], raw: RawSeries) -> Array | None:

@@ -25,3 +25,9 @@ def shared_files(kind: str, suffix: str) -> dict[str, Path]:
         for path in sorted(folder.glob(f"*{suffix}")):
             found.setdefault(path.stem, path)
     return found
+
+
+def program_files(program: Path) -> list[Path]:
+    """A program and the modules of its own that it keeps in a folder of its name beside it."""
+    folder = program.with_suffix("")
+    return [program, *sorted(path for path in folder.rglob("*.py") if path.is_file())]

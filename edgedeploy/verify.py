@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError
 from edgedeploy.interpreter import choose
 from edgedeploy.records import Artifact, Ladder, LayerError, Model, Rung, Target
+from edgedeploy.share import program_files
 from edgedeploy.target import compiler_program, runtime_program
 from edgedeploy.worker import SERVE, Worker
 
@@ -63,14 +65,15 @@ def verify(
         "artifact": artifact.sha256,
         "device": session.device.identity(),
         "options": msgspec.json.encode(session.options, order="sorted").decode(),
-        "code": files_sha256([Path(__file__), judge, *programs]),
+        "code": files_sha256([Path(__file__), judge, *chain(*map(program_files, programs))]),
         "last": EMULATED if emulated else DEPLOYED,
         **{f"judge {n}": v for n, v in choose(judge).versions.items()},
         **{f"tool {n}": v for each in programs for n, v in choose(each).versions.items()},
         **{f"runtime {n}": v for n, v in session.tools.items()},
     }
     if target.quantizer:
-        parts["quantizer"] = file_sha256(compiler_program(target.quantizer))
+        quantizer = compiler_program(target.quantizer)
+        parts["quantizer"] = files_sha256(program_files(quantizer))
 
     def make(_: Path) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(

@@ -88,7 +88,7 @@ def run_many(samples):
 
 def timed(inputs, warm_up, count):
     found = {"clock": "device", "latency_s": None, "cycles": None, "instructions": None}
-    return {**found, **{key: [value] * count for key, value in TIMED.items()}, "notes": []}
+    return {**found, **{key: [value] * count for key, value in TIMED.items()}, "notes": ["cut short"]}
 
 
 def facts():
@@ -172,6 +172,7 @@ def test_an_emulator_that_counts_gives_instructions_and_no_time(
     assert measurement is not None
     assert [s.quantity for s in measurement.series] == ["instructions"]
     assert measurement.series[0].count == 30
+    assert [(m.what, m.reason) for m in measurement.missed] == [("timing", "cut short")]
     assert measurement.instability == ()
     assert measurement.layers[0].instructions == 7.0
     assert measurement.facts_after["many"] is False
@@ -214,10 +215,11 @@ def test_the_hash_is_the_devices_own(toolchain: Path, shared_cache: Path) -> Non
 def test_a_missing_board_keeps_what_its_emulator_says(toolchain: Path, shared_cache: Path) -> None:
     device(toolchain, {}, name="numbers")
     board = TARGET.format(transport="serial", source="measured") + 'emulator = "numbers"\n'
+    board += '[device_options.serial]\nusb = ["FFFF:FFFF"]\nchip = "made-up"\nmodel_address = 0\nmodel_bytes = 1048576\n'
     write(toolchain, "targets/board.toml", board)
     report = deploy("board")
     row = only(report)
-    assert (row.status, row.failure and row.failure.stage) == ("missing", "deploy")
+    assert (row.status, row.failure and row.failure.stage) == ("missing", "deploy"), row.failure
     assert exit_code(report.rows) == 3
     assert row.measurement is None
     assert row.emulation is not None

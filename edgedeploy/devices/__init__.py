@@ -24,6 +24,10 @@ class Device(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
+    def check(self) -> None:
+        """Raise `MissingError` for what is not there; starts, builds and reserves nothing."""
+        ...
+
     def identity(self) -> str:
         """What tells this device from another of its kind, for cache keys."""
         ...

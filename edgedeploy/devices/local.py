@@ -20,6 +20,9 @@ class LocalDevice:
     def __exit__(self, *_: object) -> None:
         """Nothing was started."""
 
+    def check(self) -> None:
+        """This computer is there."""
+
     def identity(self) -> str:
         """Machine, processor and host name: an accuracy of one CPU is not another's."""
         return f"{platform.machine()} {_processor()} {platform.node()}"
