@@ -67,6 +67,7 @@ def verify(
         "device": session.device.identity(),
         "options": msgspec.json.encode(session.options, order="sorted").decode(),
         "code": files_sha256([Path(__file__), judge, *chain(*map(program_files, programs))]),
+        "compiler": files_sha256(program_files(compiler_program(target.compiler))),
         "last": EMULATED if emulated else DEPLOYED,
         **{f"judge {n}": v for n, v in choose(judge).versions.items()},
         **{f"tool {n}": v for each in programs for n, v in choose(each).versions.items()},

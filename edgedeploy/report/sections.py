@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from edgedeploy.figures import format_figure
+from edgedeploy.figures import COUNTED, format_figure
 from edgedeploy.records import Figure, Layer, Measurement, Missed, Row, Series
 from edgedeploy.report import charts, svg
 from edgedeploy.report.table import figure_label
@@ -90,9 +90,10 @@ def latency(key: str, name: str, row: Row, arrays: SeriesArrays) -> Latency:
     shown = stats(row, LATENCY_STATS)
     series = _series(row.measurement, "latency")
     if not series or series[0].key not in arrays:
-        reason = NO_SERIES if series else "no latency series recorded"
         timing_reason = row.measurement.timing_reason if row.measurement is not None else None
-        return Latency(None, None, shown, timing_reason or reason)
+        if timing_reason is not None:
+            return Latency(None, None, stats(row, COUNTED), timing_reason)
+        return Latency(None, None, shown, NO_SERIES if series else "no latency series recorded")
     t_ns, values = arrays[series[0].key]
     seconds = np.asarray(values, dtype=np.float64)
     t_s = (np.asarray(t_ns, dtype=np.float64) - float(t_ns[0] if len(t_ns) else 0)) / 1e9

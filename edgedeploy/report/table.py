@@ -2,12 +2,14 @@
 
 from typing import Literal, NamedTuple, get_args
 
-from edgedeploy.figures import FIGURE_LABELS, format_figure, lower_is_better
+from edgedeploy.figures import COUNTED, FIGURE_LABELS, format_figure, lower_is_better
 from edgedeploy.records import Figure, Report, Row, Source
 from edgedeploy.report.text import NULL, TIMES, legend, one_line, row_names
 
 Better = Literal["low", "high", ""]
 
+MEMORIES = ("memory_sram_bytes", "memory_psram_bytes", "memory_flash_bytes")
+OF_SOME_DEVICES = (*COUNTED, *MEMORIES)
 NOT_RECORDED = "this run did not record it"
 
 
@@ -157,17 +159,17 @@ def _columns(rows: tuple[Row, ...]) -> list[Column]:
         Column("latency_p50_s", "p50", better="low"),
         Column("latency_p99_s", "p99", better="low"),
         Column("speedup", "Speedup", better="high"),
-        *_where_known(rows, "cycles", "instructions"),
+        *_where_known(rows, COUNTED),
         Column("throughput_hz", "Throughput", better="high"),
         Column("energy_per_inference_j", "Energy/inf.", better="low"),
         Column("memory_peak_bytes", "Peak memory", better="low"),
-        *_where_known(rows, "memory_sram_bytes", "memory_psram_bytes", "memory_flash_bytes"),
+        *_where_known(rows, MEMORIES),
         Column("artifact_bytes", "Artifact", better="low"),
         Column("snr_db", "SNR"),
     ]
 
 
-def _where_known(rows: tuple[Row, ...], *keys: str) -> list[Column]:
+def _where_known(rows: tuple[Row, ...], keys: tuple[str, ...]) -> list[Column]:
     """Columns of figures that some kinds of device alone have, where a row has one."""
     return [
         Column(key, FIGURE_LABELS[key], better="low")
@@ -196,6 +198,8 @@ def _cell(key: str, row: Row, name: str, baselines: dict[str, tuple[int, Figure]
     if key == "speedup":
         return _speedup(row, baselines.get(row.workload))
     figure = figure_of(row, key)
+    if figure is None and key in OF_SOME_DEVICES:
+        return Cell(NULL)
     if figure is None:
         return Cell(NULL, reason=NOT_RECORDED if row.status == "ok" else None)
     name_of_format = "memory_load_peak_bytes" if key == "memory_peak_bytes" else key

@@ -7,6 +7,9 @@ from types import ModuleType
 
 import pytest
 
+# modules of a program that is more than one
+sys.path.append(str(Path(__file__).parents[3] / "profilers" / "runtime" / "esp_serial"))
+
 
 def _beside(name: str) -> ModuleType:
     path = Path(__file__).parents[2] / "compilers" / f"{name}.py"

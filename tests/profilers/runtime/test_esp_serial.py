@@ -1,0 +1,444 @@
+"""The program for boards on a serial line: what it makes of a model, and of a board's answers."""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fake_board
+import numpy as np
+import pytest
+from esp_line import BadInput, Refused, StartedOver, Unsupported, WrongAnswer
+from esp_tensor import Tensor, layout
+from fake_board import LAYOUT, FakeBoard, computed, write_espdl
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+QUICK = {"timeout_s": 0.3, "retries": 2}
+
+
+@pytest.fixture
+def program(tiny: ModuleType) -> Iterator[ModuleType]:
+    module = tiny.program("profilers/runtime", "esp_serial")
+    yield module
+    module.close()
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> str:
+    metadata = {"mlperf": "ic01", "edgedeploy": json.dumps(LAYOUT), "other": ""}
+    return str(write_espdl(tmp_path / "model.espdl", metadata))
+
+
+@pytest.fixture
+def inputs() -> dict[str, Any]:
+    draw = np.random.default_rng(5)
+    return {
+        "image": draw.uniform(-5, 5, (1, 3, 4, 5)).astype(np.float32),
+        "state": draw.uniform(-9, 9, (1, 6)).astype(np.float32),
+    }
+
+
+def expected(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the fake model answers, worked out apart from the program."""
+    image = np.floor(inputs["image"].astype(float) * 32 + 0.5).clip(-128, 127)
+    state = np.floor(inputs["state"].astype(float) * 256 + 0.5).clip(-32768, 32767)
+    held = np.moveaxis(image, 1, 3).astype("i1").tobytes() + state.astype("<i2").tobytes()
+    found = computed(held)
+    picture = np.frombuffer(found[:60], "i1").reshape(1, 4, 5, 3) / 8
+    return {
+        "picture": np.moveaxis(picture, 3, 1).astype(np.float32),
+        "next": (np.frombuffer(found[60:], "<i2") / 64).reshape(2, 3).astype(np.float32),
+    }
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return set(found) == set(wanted) and all(
+        found[name].dtype == value.dtype and np.array_equal(found[name], value)
+        for name, value in wanted.items()
+    )
+
+
+def test_a_model_runs_under_its_own_names_and_axes(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    data = Path(artifact).read_bytes()
+    with FakeBoard(data) as board:
+        options = {"port": board.port, **QUICK}
+        hashed = program.artifact_sha256(artifact, options)
+        assert hashed == {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+        answer = program.load(artifact, options)
+        assert answer["inputs"] == [
+            {"name": "image", "dtype": "float32", "shape": [1, 3, 4, 5]},
+            {"name": "state", "dtype": "float32", "shape": [1, 6]},
+        ]
+        assert [each["name"] for each in answer["outputs"]] == ["picture", "next"]
+        assert answer["options"] == {**program.DEFAULTS, **options}
+        assert same(program.run(inputs), expected(inputs))
+        assert board.asked.count("hello") == 1
+
+
+def test_many_are_each_the_same_as_alone(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    draw = np.random.default_rng(6)
+    samples = {
+        name: draw.uniform(-9, 9, (5, *value.shape)).astype(np.float32)
+        for name, value in inputs.items()
+    }
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        found = program.run_many(samples)
+        for index in range(5):
+            wanted = expected({name: values[index] for name, values in samples.items()})
+            assert same({name: values[index] for name, values in found.items()}, wanted)
+        none = program.run_many({name: values[:0] for name, values in samples.items()})
+        assert {name: values.shape for name, values in none.items()} == {
+            "picture": (0, 1, 3, 4, 5),
+            "next": (0, 2, 3),
+        }
+
+
+def test_a_board_times_itself_in_runs_of_what_it_keeps(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        assert program.timed(inputs, 3, 20) == {
+            "clock": "device",
+            "latency_s": [0.001] * 20,
+            "cycles": [240_017] * 20,
+            "instructions": None,
+            "notes": [],
+        }
+        assert board.asked.count("run") == 3
+        assert board.asked.count("write") == 3  # the inputs went there once, in parts of 59 bytes
+        assert board.warm_up == 1
+        assert program.layers(inputs, 4) == [
+            {"name": "/first/Conv", "op": "Conv", "cycles": 1000.0, "time_s": 1000 / 240e6},
+            {"name": "/last/Gemm", "op": "Gemm", "cycles": 500.0, "time_s": 500 / 240e6},
+        ]
+
+
+def test_a_virtual_board_has_instructions_and_no_time(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    info = {"virtual": True, "tick_unit": "instructions", "clock_hz": 0}
+    with FakeBoard(info=info) as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        answer = program.timed(inputs, 0, 3)
+        assert answer["instructions"] == [240_017] * 3
+        assert answer["latency_s"] is answer["cycles"] is None
+        assert program.layers(inputs, 2)[0] == {
+            "name": "/first/Conv",
+            "op": "Conv",
+            "instructions": 1000.0,
+        }
+        facts = program.facts()
+        assert facts["clock_hz"] is None
+        assert facts["virtual"] is True
+
+
+def test_memory_facts_and_self_test_say_what_the_board_says(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    assert program.facts() == program.probe()
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        assert program.memory() == {
+            "flash_model": 5_000,
+            "parameters": 4_000,
+            "unpacked_weights": 100,
+            "sram_arena": 2_000,
+            "psram_arena": 0,
+            "largest_tensor": 1_500,
+            "sram_total": 320_000,
+            "psram_total": 8_000_000,
+            "flash_code": 60_000,
+            "static": 9_000,
+        }
+        facts = program.facts()
+        assert facts["tools"] == {
+            **program.probe()["tools"],
+            "firmware": "edgedeploy 9.9",
+            "engine": "fake 1",
+        }
+        assert (facts["board"], facts["clock_hz"]) == ("fake", 240_000_000)
+        program.run(inputs)
+        vectors = program.self_test()
+        assert vectors == {
+            "vectors": 2,
+            "failed": 1,
+            "values": 66,
+            "different": 3,
+            "first_bad": 17,
+            "expected": -5,
+            "found": 12,
+        }
+        # the test has overwritten the inputs
+        assert same(program.run(inputs), expected(inputs))
+
+
+def test_bind_runs_what_it_was_given(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        call = program.bind(inputs)
+        assert (call(), call()) == (zlib.crc32(board.outputs),) * 2
+        assert board.asked.count("write") == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "hint"),
+    [
+        ("operator GridSample of node /warp is not in this engine", Unsupported, "Change the"),
+        ("Conv /c has 4 groups; this engine runs 1, or 1 a channel", Unsupported, "Change the"),
+        ("the model does not fit: weights and tables need 9 more", Unsupported, "smaller"),
+        ("esp-dl has no memory for tensor x", Unsupported, "smaller"),
+        ("the model file is damaged: its nodes", BadInput, "deploy it again"),
+        ("no model here: a file that begins with EDL2 is expected", BadInput, "deploy it again"),
+    ],
+)
+def test_a_refused_model_is_unsupported_or_wrong_by_its_reason(
+    program: ModuleType, artifact: str, reason: str, kind: type[Exception], hint: str
+) -> None:
+    with FakeBoard(refuses=reason) as board, pytest.raises(kind, match=reason) as caught:
+        program.load(artifact, {"port": board.port, **QUICK})
+    assert hint in caught.value.hint
+
+
+def test_inputs_that_memory_loses_are_sent_again(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard(forgets=2) as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        assert same(program.run(inputs), expected(inputs))
+        board.forgets = 99
+        with pytest.raises(WrongAnswer, match="not those sent"):
+            program.run(inputs)
+
+
+def test_other_outputs_in_a_later_run_are_no_timing(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard(miscomputes=2) as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        with pytest.raises(WrongAnswer, match="other outputs in a later run"):
+            program.timed(inputs, 0, 20)
+
+
+def test_another_request_refused_says_which(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        board.loaded = False
+        with pytest.raises(Refused, match=r"refused run \(status 3\): no model") as caught:
+            program.run(inputs)
+        assert "flash" in caught.value.hint
+
+
+def test_a_model_that_is_not_the_artifacts_is_not_run(
+    program: ModuleType, tmp_path: Path, inputs: dict[str, Any]
+) -> None:
+    wrong: list[tuple[str, Any]] = [
+        ("inputs", LAYOUT["inputs"][:1]),
+        ("inputs", [{**LAYOUT["inputs"][0], "shape": [1, 3, 5, 4]}, LAYOUT["inputs"][1]]),
+        ("outputs", [LAYOUT["outputs"][0], {**LAYOUT["outputs"][1], "shape": [7]}]),
+        ("outputs", [{**LAYOUT["outputs"][0], "perm": [0, 2, 2, 1]}, LAYOUT["outputs"][1]]),
+    ]
+    with FakeBoard() as board:
+        for side, rows in wrong:
+            metadata = {"edgedeploy": json.dumps({**LAYOUT, side: rows})}
+            path = write_espdl(tmp_path / "other.espdl", metadata)
+            with pytest.raises(BadInput, match="the board") as caught:
+                program.load(str(path), {"port": board.port, **QUICK})
+            assert "deploy this one" in caught.value.hint
+            with pytest.raises(BadInput, match="no artifact is loaded"):
+                program.run(inputs)
+
+
+def test_tensors_in_another_order_are_not_run(program: ModuleType, artifact: str) -> None:
+    with FakeBoard() as board:
+        board.names[0] = ["a", "b"]  # of another exporter, and no matter
+        program.load(artifact, {"port": board.port, **QUICK})
+        board.names[1] = ["next", "picture"]
+        with pytest.raises(BadInput, match=r"\('picture', 'next'\) in the order"):
+            program.load(artifact, {"port": board.port, **QUICK})
+
+
+def test_wrong_inputs_are_refused_before_anything_is_sent(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    image, state = inputs["image"], inputs["state"]
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        asked = len(board.asked)
+        for given_, message in [
+            ({"image": image}, "the model's are"),
+            ({"image": image, "state": state.astype(float)}, "is float64"),
+            ({"image": image[:, :2], "state": state}, "expected float32"),
+            ({"image": image * np.nan, "state": state}, "no numbers"),
+        ]:
+            with pytest.raises(BadInput, match=message):
+                program.run(given_)
+        with pytest.raises(BadInput, match="samples are"):
+            program.run_many({"image": np.stack([image] * 2), "state": state[None]})
+        assert len(board.asked) == asked
+
+
+def test_options_are_checked(program: ModuleType, artifact: str) -> None:
+    for options, message in [
+        ({}, "option port is not set"),
+        ({"port": "x", "bauds": 1}, "'bauds' is not known"),
+        ({"port": "x", "retries": -1}, "retries is -1"),
+        ({"port": "x", "timeout_s": "1"}, "timeout_s is '1'"),
+        ({"port": "x", "baud": True}, "baud is True"),
+        ({"port": 3}, "port is 3"),
+    ]:
+        with pytest.raises(BadInput, match=message) as caught:
+            program.load(artifact, options)
+        assert caught.value.hint
+
+
+def test_a_model_that_does_not_load_leaves_none_to_run(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        board.refuses = "the model file is damaged: its nodes"
+        with pytest.raises(BadInput, match="damaged"):
+            program.load(artifact, {"port": board.port, **QUICK})
+        with pytest.raises(BadInput, match="no artifact is loaded"):
+            program.run(inputs)
+
+
+def test_a_board_is_let_go_when_another_is_named(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as first, FakeBoard() as second:
+        program.load(artifact, {"port": first.port, **QUICK})
+        program.load(artifact, {"port": second.port, **QUICK})
+        assert program.state["board"].options["port"] == second.port
+        program.load(artifact, {"port": first.port, **QUICK})
+        assert first.asked.count("hello") == 2
+        assert same(program.run(inputs), expected(inputs))
+
+
+def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:
+    good = write_espdl(tmp_path / "good", {"edgedeploy": json.dumps(LAYOUT)}).read_bytes()
+    old = write_espdl(tmp_path / "old", {"edgedeploy": json.dumps(LAYOUT)}, magic=b"EDL1")
+    assert layout(str(old)) == layout(str(tmp_path / "good")) == LAYOUT
+    broken = tmp_path / "broken"
+    texts = [b"", b"EDL2", b"ONNX" + good[4:], good[:-400], good[:4] + b"\1" + good[5:]]
+    for data in texts:
+        broken.write_bytes(data)
+        with pytest.raises(BadInput, match="broken"):
+            layout(str(broken))
+    for noted in [{}, {**LAYOUT, "rounding": "down"}, {**LAYOUT, "outputs": []}, [], 3]:
+        write_espdl(broken, {"edgedeploy": json.dumps(noted)})
+        with pytest.raises(BadInput, match="broken"):
+            layout(str(broken))
+    write_espdl(broken, {"other": "1"})
+    with pytest.raises(BadInput, match="with `edgedeploy` in its metadata"):
+        layout(str(broken))
+    with pytest.raises(BadInput, match="cannot be read"):
+        layout(str(tmp_path / "none"))
+
+
+@given(st.binary(max_size=120), st.integers(0, 400))
+def test_damaged_model_files_are_never_more_than_refused(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "noisy.espdl"
+    good = write_espdl(path, {"edgedeploy": json.dumps(LAYOUT)}).read_bytes()
+    path.write_bytes(good[:at] + noise + good[at + len(noise) :])
+    refused = ""
+    try:
+        found = layout(str(path))
+    except BadInput as error:
+        refused = str(error)
+    assert "noisy.espdl" in refused or isinstance(found, dict)
+
+
+def tensor(
+    shape: list[int], perm: list[int] | None, *, kind: int, exponent: int, rounding: str
+) -> Tensor:
+    """One as the board would describe it."""
+    held = [shape[axis] for axis in perm or range(len(shape))]
+    size = int(np.prod(held)) * {8: 1, 16: 2, 32: 4, 33: 4}[kind]
+    answer = struct.pack(f"<BbB{len(held)}iI", kind, exponent, len(held), *held, size) + b"t"
+    return Tensor({"name": "t", "dtype": "float32", "shape": shape, "perm": perm}, rounding, answer)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[list[int], list[int] | None]:
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
+    return shape, draw(st.none() | st.permutations(range(len(shape))))
+
+
+@given(shapes(), st.sampled_from([8, 16, 32, 33]), st.integers(-12, 4), st.data())
+def test_numbers_of_the_board_survive_the_way_to_values_and_back(
+    laid: tuple[list[int], list[int] | None], kind: int, exponent: int, data: st.DataObject
+) -> None:
+    each = tensor(laid[0], laid[1], kind=kind, exponent=exponent, rounding="half_even")
+    dtype = {8: "<i1", 16: "<i2", 32: "<i4", 33: "<f4"}[kind]
+    # a float32 holds 24 bits of a number
+    limits = {"min_value": -(1 << 24), "max_value": 1 << 24} if kind == 32 else {}
+    elements = {"allow_nan": False} if kind == 33 else limits
+    shape = (2, int(np.prod(laid[0])))
+    numbers = data.draw(hnp.arrays(dtype, shape, elements=elements)).view(np.uint8)
+    values = each.values(numbers)
+    assert values.shape == (2, *laid[0])
+    assert np.array_equal(each.numbers(values), numbers)
+
+
+@given(hnp.arrays(np.float32, (1, 2, 3), elements={"allow_nan": False}))
+def test_values_are_rounded_by_the_law_and_clipped(values: Any) -> None:
+    perm = [1, 0]
+    scale = 2.0**-6
+    for rounding, law in [("half_up", lambda x: np.floor(x + 0.5)), ("half_even", np.rint)]:
+        each = tensor([2, 3], perm, kind=8, exponent=-6, rounding=rounding)
+        found = each.numbers(values).view("i1").reshape(3, 2)
+        wanted = np.clip(law(values[0].astype(float) / scale), -128, 127)
+        assert np.array_equal(found, wanted.T)
+        back = each.values(each.numbers(values))
+        inside = (values >= -2) & (values <= 127 / 64)
+        assert np.all(np.abs(back - values)[inside] <= scale / 2)
+
+
+def test_halves_go_up_or_to_even() -> None:
+    halves = np.array([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 200, -np.inf]], np.float32)
+    for rounding, wanted in [
+        ("half_up", [-2, -1, 0, 1, 2, 3, 127, -128]),
+        ("half_even", [-2, -2, 0, 0, 2, 2, 127, -128]),
+    ]:
+        each = tensor([8], None, kind=8, exponent=0, rounding=rounding)
+        assert each.numbers(halves).view("i1").tolist() == [wanted]
+
+
+def test_a_board_that_starts_over_at_each_run_is_named(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard(resets={"run": 99}) as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        with pytest.raises(StartedOver, match="3 times in a row while running") as caught:
+            program.run(inputs)
+        assert 'it printed "Guru Meditation Error: panic\'ed"' in str(caught.value)
+        assert "supply" in caught.value.hint
+        assert program.facts()["sessions_lost"] == 3
+
+
+def test_tables_of_the_fake_agree() -> None:
+    for side in (0, 1):
+        for (kind, _, shape), size in zip(
+            fake_board.TENSORS[side], fake_board.SIZES[side], strict=True
+        ):
+            assert np.prod(shape) * kind // 8 == size
+        assert sum(fake_board.SIZES[side]) == 72
