@@ -198,10 +198,9 @@ def _cell(key: str, row: Row, name: str, baselines: dict[str, tuple[int, Figure]
     if key == "speedup":
         return _speedup(row, baselines.get(row.workload))
     figure = figure_of(row, key)
-    if figure is None and key in OF_SOME_DEVICES:
-        return Cell(NULL)
     if figure is None:
-        return Cell(NULL, reason=NOT_RECORDED if row.status == "ok" else None)
+        unknown = row.status == "ok" and key not in OF_SOME_DEVICES
+        return Cell(NULL, reason=NOT_RECORDED if unknown else None)
     name_of_format = "memory_load_peak_bytes" if key == "memory_peak_bytes" else key
     if figure.value is None:
         return Cell(NULL, reason=one_line(figure.reason or "") if row.status == "ok" else None)

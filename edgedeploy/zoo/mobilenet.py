@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edgedeploy.zoo.seeded import seeded
+
 # expansion, channels at width 1, repeats, stride of the first
 STAGES = (
     (1, 16, 1, 1),
@@ -63,12 +65,20 @@ class MobileNetV2(nn.Module):
 
 
 def build(
-    classes: int = 10, width: float = 1.0, dropout: float = 0.2, seed: int = 0
+    classes: int = 10,
+    width: float = 1.0,
+    dropout: float = 0.2,
+    seed: int = 0,
+    *,
+    settled: bool = False,
 ) -> MobileNetV2:
     """MobileNetV2 with weights drawn from `seed`: 2,236,682 parameters at 10 classes, width 1.
 
-    The same seed gives the same weights; torch's own random state is left as it was.
+    The same seed gives the same weights; torch's own random state is left as it was. `settled`
+    scales them and takes batch norm's statistics from drawn images, as is needed for int8.
     """
+    if settled:
+        return seeded(lambda: MobileNetV2(classes, width, dropout), seed, (3, 96, 96), (-1.0, 1.0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MobileNetV2(classes, width, dropout)

@@ -16,11 +16,18 @@ from edgedeploy.metrics import make_metric
 from edgedeploy.workload import InputSpec, built_in_workloads, find_data, load_workload
 
 NAMES = [
+    "cropnet",
     "digits",
     "mbv2-cifar10-int8",
     "mlperf-tiny-ic",
+    "mlperf-tiny-kws",
+    "mobilenetv2-035-96",
     "mobilenetv2",
+    "pmridd2-128",
+    "pmridd2-64",
+    "rac-n0",
     "resnet20-cifar10",
+    "yunet-128",
     "yunet",
 ]
 needs_data = pytest.mark.skipif(
