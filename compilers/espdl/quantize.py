@@ -120,8 +120,7 @@ def quantize(request: Table) -> Table:
 def settings(precision: str, options: Table) -> Setting:
     """esp-ppq's settings as the options have them."""
     setting = QuantizationSettingFactory.espdl_setting(16 if precision == "int16" else 8)
-    if options["calibration_algorithm"] != "default":
-        setting.quantize_activation_setting.calib_algorithm = options["calibration_algorithm"]
+    setting.quantize_activation_setting.calib_algorithm = options["calibration_algorithm"]
     setting.equalization = options["equalization"]
     setting.equalization_setting.iterations = options["equalization_iterations"]
     setting.equalization_setting.value_threshold = options["equalization_threshold"]
