@@ -1,0 +1,3 @@
+#pragma once
+
+#define EXT_RAM_BSS_ATTR
