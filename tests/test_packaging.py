@@ -25,8 +25,19 @@ def test_one_import_name_and_the_five_folders(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"edgedeploy", "edgedeploy-0.1.0.dist-info"}
     shared = {name.split("/")[2] for name in names if name.startswith("edgedeploy/_share/")}
     assert shared == {"targets", "compilers", "profilers", "firmware"}
-    for wanted in ("targets/host.toml", "compilers/ort.py", "profilers/instrument/rapl.py"):
+    for wanted in (
+        "targets/host.toml",
+        "compilers/ort.py",
+        "compilers/espdl.operators.toml",
+        "compilers/espdl/quantize.py",
+        "profilers/runtime/esp_serial/esp_line.py",
+        "profilers/instrument/rapl.py",
+        "firmware/Makefile",
+        "firmware/core/engine.h",
+        "firmware/ports/qemu-xtensa/start.S",
+    ):
         assert f"edgedeploy/_share/{wanted}" in names
+    assert not [name for name in names if "__pycache__" in name or "_cache/" in name]
     assert "edgedeploy/workloads/digits.toml" in names
     assert "edgedeploy/zoo/weights/digits.safetensors" in names
 
