@@ -28,6 +28,9 @@ from esp_ppq.IR.base.graph import Opset
 from esp_ppq.IR.quantize import QuantableOperation, QuantableVariable
 from esp_ppq.log import NaiveLogger
 from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+from esp_ppq.parser.espdl.FlatBuffers.Dl.Model import Model
+from esp_ppq.parser.espdl.FlatBuffers.Dl.TensorDataType import TensorDataType
+from esp_ppq.parser.espdl.FlatBuffers.Dl.TensorTypeAndShape import TensorTypeAndShape
 from esp_ppq.parser.espdl_exporter import EspdlExporter
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 Table = dict[str, Any]
 Value = Any  # what a node may hold as an attribute
 FORMAT = 1
+# ahead of the flatbuffer in an EDL2 file
+HEADER_BYTES = 16
+BITS = {TensorDataType.INT8: 8, TensorDataType.INT16: 16}
 ROUNDING = {RoundingPolicy.ROUND_HALF_UP: "half_up", RoundingPolicy.ROUND_HALF_EVEN: "half_even"}
 # operators that only move values, and those that end a stretch of float
 MOVES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"}
@@ -124,6 +130,53 @@ def write(graph: BaseGraph, first: list[torch.Tensor], mlperf: str, path: Path, 
     finally:
         exporter.__dict__.clear()
         ExporterPatternInfo().reset()
+
+
+def as_held(
+    graph: BaseGraph, first: list[torch.Tensor], exported: Path
+) -> list[torch.Tensor] | None:
+    """The sample as the device holds it, where a layer rounds an input anew; else None.
+
+    Such an input has several scales in the graph and one in the file: the vectors embedded there
+    must come from what the device is given.
+    """
+    if not any(len(scales_of(variable)) > 1 for variable in graph.inputs.values()):
+        return None
+    steps = steps_of_inputs(exported)
+    half_up = rounding_of(graph) == "half_up"
+    held = []
+    for name, value in zip(graph.inputs, first, strict=True):
+        if name not in steps:
+            held.append(value)
+            continue
+        step, low, high = steps[name]
+        scaled = value.double() / step
+        whole = torch.floor(scaled + 0.5) if half_up else torch.round(scaled)
+        held.append((whole.clamp(low, high) * step).to(value.dtype))
+    return held
+
+
+def scales_of(variable: Variable) -> set[float]:
+    """The scales by which the layers that read a variable round it."""
+    configs = [
+        op.config.input_quantization_config[op.inputs.index(variable)]
+        for op in variable.dest_ops
+        if isinstance(op, QuantableOperation)
+    ]
+    return {float(config.scale) for config in configs if config.scale is not None}
+
+
+def steps_of_inputs(exported: Path) -> dict[str, tuple[float, int, int]]:
+    """By name, the step of each integer input in an exported file, and its least and greatest."""
+    graph = Model.GetRootAs(exported.read_bytes()[HEADER_BYTES:], 0).Graph()
+    found = {}
+    for value in map(graph.Input, range(graph.InputLength())):
+        kind, table = TensorTypeAndShape(), value.ValueInfoType().Value()
+        kind.Init(table.Bytes, table.Pos)
+        if kind.ElemType() in BITS and value.ExponentsLength():
+            most = 1 << (BITS[kind.ElemType()] - 1)
+            found[value.Name().decode()] = (2.0 ** int(value.Exponents(0)), -most, most - 1)
+    return found
 
 
 def rounding_of(graph: BaseGraph) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from device_graph import store, write
+from device_graph import as_held, store, write
 from esp_ppq import QuantizationSettingFactory
 from esp_ppq.api import espdl_quantize_onnx, get_target_platform
 from esp_ppq.core import TensorQuantizationConfig
@@ -109,6 +109,10 @@ def quantize(request: Table) -> Table:
         EspdlLUTFusionPass(setting.lut_optimization_setting.target_ops, 32).optimize(graph)
     first = samples.tensors(0)
     write(graph, first, options["mlperf_id"], work / "model.espdl", text=True)
+    held = as_held(graph, first, work / "model.espdl")
+    if held is not None:
+        first = held
+        write(graph, first, options["mlperf_id"], work / "model.espdl", text=True)
     for name in ("model.info", "model.json"):
         shutil.move(str(work / name), kept / name)
     store(graph, first, options["mlperf_id"], kept)

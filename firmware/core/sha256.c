@@ -78,7 +78,9 @@ void sha256_blocks(sha256 *hash, const uint8_t *bytes, uint32_t blocks) {
 void sha256_end(sha256 *hash, const uint8_t *rest, uint32_t count, uint8_t digest[SHA256_BYTES]) {
     uint8_t block[SHA256_BLOCK] = {0};
     uint64_t bits = (hash->bytes + count) * 8;
-    memcpy(block, rest, count);
+    if (count > 0) { /* else `rest` may be NULL */
+        memcpy(block, rest, count);
+    }
     block[count] = 0x80;
     if (count >= SHA256_BLOCK - 8) {
         one_block(hash->state, block);

@@ -73,8 +73,9 @@ static bool load(model *model, const uint8_t *file, uint32_t size) {
         }
     }
     if (model->work > ENGINE_MAX_WORK) {
-        return model_fail(model, "one inference takes %d million operations, more than there are in "
-                                 "any model for a microcontroller",
+        return model_fail(model,
+                          "one inference takes %d million operations, more than any model for a "
+                          "microcontroller does",
                           (int32_t)(model->work >> 20));
     }
     model->use.model_bytes = model->file_bytes;
@@ -84,7 +85,8 @@ static bool load(model *model, const uint8_t *file, uint32_t size) {
 bool engine_load(const uint8_t *file, uint32_t size, const engine_memory *memory,
                  char error[ENGINE_ERROR_BYTES]) {
     loaded = false;
-    loaded_model = (model){.memory = *memory, .fast_free = memory->fast_bytes & ~15u, .error = error};
+    loaded_model = (model){
+        .memory = *memory, .fast_free = memory->fast_bytes & ~15u, .error = error};
     error[0] = 0;
     loaded = load(&loaded_model, file, size);
     return loaded;
@@ -259,8 +261,10 @@ static bool read_test(const flat_vector *list, uint32_t index, const uint32_t *e
 
 static int32_t element_of(const uint8_t *data, uint8_t type, uint32_t index) {
     const uint8_t *at = data + index * type_bytes(type);
-    return type == ENGINE_INT8 ? (int8_t)at[0]
-                               : type == ENGINE_INT16 ? (int16_t)flat_u16(at) : (int32_t)flat_u32(at);
+    if (type == ENGINE_INT8) {
+        return (int8_t)at[0];
+    }
+    return type == ENGINE_INT16 ? (int16_t)flat_u16(at) : (int32_t)flat_u32(at);
 }
 
 /* Whole numbers are equal bit for bit. Float32 comes only from Softmax, which the simulator rounds

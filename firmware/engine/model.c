@@ -90,7 +90,8 @@ void *model_take(model *model, uint32_t bytes) {
         model->fast_free -= whole;
         return zeroed(memory->fast + model->fast_free, whole);
     }
-    model_fail(model, "the model does not fit: weights and tables need %d bytes more than there are",
+    model_fail(model,
+               "the model does not fit: weights and tables need %d bytes more than there are",
                (int32_t)(whole - model->fast_free));
     return NULL;
 }

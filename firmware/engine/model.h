@@ -14,7 +14,13 @@
 /* Element types that only parameters have, beside engine_type's. */
 enum { MODEL_INT64 = 64, MODEL_UNKNOWN = 0 };
 
-typedef enum { TENSOR_ABSENT, TENSOR_CONSTANT, TENSOR_INPUT, TENSOR_DECLARED, TENSOR_MADE } tensor_kind;
+typedef enum {
+    TENSOR_ABSENT,
+    TENSOR_CONSTANT,
+    TENSOR_INPUT,
+    TENSOR_DECLARED,
+    TENSOR_MADE,
+} tensor_kind;
 
 typedef struct {
     const char *name;

@@ -115,7 +115,10 @@ static uint32_t float_bits(uint64_t mantissa, int32_t exponent) {
     if (exponent < 1) {
         return 0;
     }
-    return exponent > 254 ? 0x7f800000u : (uint32_t)exponent << 23 | ((uint32_t)mantissa & 0x7fffff);
+    if (exponent > 254) {
+        return 0x7f800000;
+    }
+    return (uint32_t)exponent << 23 | ((uint32_t)mantissa & 0x7fffff);
 }
 
 uint32_t float_of_ratio(uint64_t value, uint64_t divisor, int32_t exponent) {

@@ -17,7 +17,7 @@ static inline int32_t round_shift(int32_t value, int32_t shift) {
 
 /* The same for any shift, also a negative one, saturated to int32. */
 int32_t round_shift_wide(int64_t value, int32_t shift);
-/* As float32 arithmetic gives it: value * 2^-shift is rounded to 24 bits, so is the sum with 0.5. */
+/* As float32 arithmetic gives it: value * 2^-shift and its sum with 0.5 are rounded to 24 bits. */
 int32_t round_shift_float(int64_t value, int32_t shift);
 /* The same of value / divisor * 2^-shift, divisor over 0. */
 int32_t round_ratio_float(int64_t value, int64_t divisor, int32_t shift);

@@ -194,7 +194,8 @@ bool prepare_transpose(model *model, step *step) {
         copy_loop(&job, (uint32_t)shape[i], from[i], steps[i]);
     }
     copy_end(&job);
-    if (job.rank == 1 && job.from[0] == 1 && job.to[0] == 1 && input->exponent == output->exponent) {
+    if (job.rank == 1 && job.from[0] == 1 && job.to[0] == 1 &&
+        input->exponent == output->exponent) {
         share_memory(model, step, 0, 0); /* only dimensions of one element change places */
         return true;
     }

@@ -177,8 +177,8 @@ static bool prepare_element(model *model, step *step, element_detail *d, tensor 
     d->low = d->least = type_low(output->type);
     d->high = d->most = type_high(output->type);
     d->quick = a->type == ENGINE_INT8 && b->type == ENGINE_INT8 && output->type == ENGINE_INT8 &&
-               d->kind != SLOPE && d->align_a == 0 && d->align_b == 0 && d->shift_a <= 15 && d->shift_b <= 15 && d->shift >= 0 &&
-               d->shift <= 22;
+               d->kind != SLOPE && d->align_a == 0 && d->align_b == 0 && d->shift_a <= 15 &&
+               d->shift_b <= 15 && d->shift >= 0 && d->shift <= 22;
     step->detail = d;
     step->run = run_element;
     step->low = &d->low;

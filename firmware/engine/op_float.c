@@ -1,4 +1,4 @@
-/* The edges of a model in float32, in integer arithmetic: Softmax, and to and from whole numbers. */
+/* A model's edges in float32, by integer arithmetic: Softmax, and to and from whole numbers. */
 #include <stddef.h>
 
 #include "engine/numbers.h"

@@ -79,9 +79,11 @@ static int32_t part_size(const model *model, const step *step, uint32_t index, i
 bool prepare_split(model *model, step *step) {
     const tensor *input = step_input(model, step, 0);
     uint32_t axis;
-    if (input == NULL || input->count == 0 ||
-        !real_axis(model, step, step_int(model, step, "axis", 0), input->rank, &axis)) {
-        return input != NULL && input->count != 0 ? false : model_fail(model, "%n has no input", step);
+    if (input == NULL || input->count == 0) {
+        return model_fail(model, "%n has no input", step);
+    }
+    if (!real_axis(model, step, step_int(model, step, "axis", 0), input->rank, &axis)) {
+        return false;
     }
     int32_t shape[ENGINE_MAX_RANK], steps[ENGINE_MAX_RANK], to[ENGINE_MAX_RANK];
     int32_t left = input->shape[axis];

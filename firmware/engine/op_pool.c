@@ -12,7 +12,7 @@ typedef struct {
     int32_t shift, low, high;
 } pool_detail;
 
-/* For each output element (loops over `kept`), a sum over `count` elements (loops over `summed`). */
+/* For each output element (loops over `kept`), a sum over `count` elements (over `summed`). */
 typedef struct {
     uint32_t kept_rank, summed_rank;
     uint32_t kept[ENGINE_MAX_RANK], kept_step[ENGINE_MAX_RANK];
@@ -34,8 +34,8 @@ static void store(tensor *tensor, uint32_t index, int32_t value) {
     }
 }
 
-/* sum / count * 2^-shift, rounded as the simulator does in float32. The quick way is exact too: with
- * |result| < 2^8 float32 is off by less than 2^-16, and what is not a half is at least
+/* sum / count * 2^-shift, rounded as the simulator does in float32. The quick way is exact too:
+ * with |result| < 2^8 float32 is off by less than 2^-16, and what is not a half is at least
  * 1 / (2 * count * 2^shift) away from one. */
 static int32_t mean_of(int64_t sum, uint32_t count, int32_t shift, bool narrow) {
     if (narrow && shift <= 8 && shift >= -8 && sum < (1 << 20) && sum > -(1 << 20) &&
@@ -73,7 +73,8 @@ static void run_average_pool(const model *model, const step *step) {
                 int64_t sum = 0;
                 for (int32_t y = from_y; y < to_y; y++) {
                     for (int32_t x = from_x; x < to_x; x++) {
-                        sum += value_at(input, (uint32_t)((y * d->in_w + x) * d->channels + channel));
+                        int32_t pixel = (y * d->in_w + x) * d->channels;
+                        sum += value_at(input, (uint32_t)(pixel + channel));
                     }
                 }
                 store(output, at, clamp32(mean_of(sum, count, d->shift, narrow), d->low, d->high));
@@ -188,7 +189,8 @@ static bool prepare_pool(model *model, step *step, bool dilates, pool_detail **d
     d->low = type_low(output->type);
     d->high = type_high(output->type);
     if (kernel[1] == 0 || (int64_t)kernel[0] * kernel[1] > (1 << 24) ||
-        (int64_t)kernel[0] * dilation[0] > (1 << 24) || (int64_t)kernel[1] * dilation[1] > (1 << 24) ||
+        (int64_t)kernel[0] * dilation[0] > (1 << 24) ||
+        (int64_t)kernel[1] * dilation[1] > (1 << 24) ||
         2 * d->top > kernel[0] || 2 * d->bottom > kernel[0] || 2 * d->left > kernel[1] ||
         2 * d->right > kernel[1]) {
         return model_fail(model, "%n has no window, or pads of over half of it", step);

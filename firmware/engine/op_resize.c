@@ -120,7 +120,8 @@ static bool prepare_linear(model *model, step *step, const int32_t *factors) {
         return false;
     }
     *d = (linear_detail){input->shape[1], input->shape[2], input->shape[3], factors[0], factors[1],
-                         bits + output->exponent - input->exponent, type_low(output->type), type_high(output->type)};
+                         bits + output->exponent - input->exponent, type_low(output->type),
+                         type_high(output->type)};
     step->detail = d;
     step->low = &d->low;
     step->high = &d->high;

@@ -143,7 +143,8 @@ static bool make_table(model *model, step *step, const tensor *table) {
         input->type != ENGINE_INT8 || output->type != ENGINE_INT8) {
         return model_fail(model, "%n has a table that is not 256 x int8", step);
     }
-    if (is_clamp((const int8_t *)table->data, &low, &high) && clamp_before(model, step, low, high)) {
+    if (is_clamp((const int8_t *)table->data, &low, &high) &&
+        clamp_before(model, step, low, high)) {
         return true;
     }
     table_detail *d = model_take(model, sizeof *d);

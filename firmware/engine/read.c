@@ -202,8 +202,9 @@ bool model_read_tensors(model *model) {
     }
     if (all > MODEL_MAX_TENSORS || counts[1] == 0 || counts[1] > 16 || counts[2] == 0 ||
         counts[2] > 64) {
-        return model_fail(model, "the model has %d tensors, %d inputs and %d outputs; at most 16384, "
-                                 "16 and 64, and at least 1, are possible",
+        return model_fail(model,
+                          "the model has %d tensors, %d inputs and %d outputs; at most 16384, "
+                          "16 and 64, and at least 1, are possible",
                           (int32_t)all, (int32_t)counts[1], (int32_t)counts[2]);
     }
     model->place_count = 16;

@@ -5,8 +5,8 @@
 
 #include "engine/reference.h"
 
-/* Input row y makes the output rows y * rows to y * rows + rows - 1, each by a 1x1 convolution whose
- * channels are those of the pixels side by side: so they lie as the output has them. */
+/* Input row y makes the output rows y * rows to y * rows + rows - 1, each by a 1x1 convolution
+ * whose channels are those of the pixels side by side: so they lie as the output has them. */
 typedef struct {
     conv_shape row;
     int32_t rows, in_h;

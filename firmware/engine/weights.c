@@ -49,8 +49,8 @@ bool weights_open(model *model, const step *step, const tensor *weights, bool de
         return model_fail(model, "%n has weights that are no parameter of int8 or int16", step);
     }
     if (weights->per_channel) {
-        return model_fail(model, "%n has an exponent for each channel; this engine has one a tensor",
-                          step);
+        return model_fail(
+            model, "%n has an exponent for each channel; this engine has one a tensor", step);
     }
     *source = (weight_source){.data = weights->data, .type = weights->type, .depthwise = depthwise};
     const int32_t *shape = weights->shape + weights->rank;

@@ -1,6 +1,6 @@
 # The fuzzers, with address and undefined-behaviour checks. Called by the Makefile above.
 CC := clang
-FLAGS := -std=c11 -Wall -Wextra -Werror -O1 -g -fno-omit-frame-pointer -I. \
+FLAGS := -std=c11 -Wall -Wextra -Werror -O1 -g -fno-omit-frame-pointer -I. -DENGINE_MAX_WORK=2000000 \
   -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 LINK := -fsanitize=fuzzer,address,undefined
 
@@ -22,6 +22,7 @@ HARNESSES := $(call NAME,fuzz/protocol.c) $(call NAME,fuzz/model.c)
 .DELETE_ON_ERROR:
 .PHONY: all
 all: $(BUILD)/fuzz-protocol $(BUILD)/fuzz-model
+	@:
 
 define COMPILE
 $(call NAME,$(1)): $(1)

@@ -76,11 +76,21 @@ class Loaded:
         """The outputs for one sample, or for several along axis 0."""
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in self.order]
+        ends = {end["name"]: end for end in self.inputs}
+        tensors = [torch.from_numpy(self.held(ends[name], feed[name])) for name in self.order]
         found = self.executor.forward(inputs=tensors)
         pairs = zip(self.names, found, strict=True)
         # int16 is computed in double, as the chip's sums are exact; its values fit into a float
         return {name: value.numpy().astype(np.float32) for name, value in pairs}
+
+    def held(self, end: Table, value: Array) -> Array:
+        """An input as the device gets it, in floats: a layer may round it again in its own way."""
+        bits, exponent = self.exponents[end["name"]]
+        if bits == 32:
+            return np.ascontiguousarray(value)
+        return np.ldexp(rounded(value, bits, exponent, end["rounding"]), exponent).astype(
+            np.float32
+        )
 
     def takes_batches(self, first: list[Any]) -> bool:
         """Whether samples one after another in a batch give what each alone gives, bit by bit.
@@ -189,9 +199,16 @@ def on_device(loaded: Loaded, end: Table, value: Array) -> Array:
     moved = value.transpose(end["perm"]) if end["perm"] else value
     if bits == 32:
         return np.ascontiguousarray(moved)
-    scaled = np.ldexp(moved.astype(np.float64), -exponent)
-    rounded = np.floor(scaled + 0.5) if end["rounding"] == "half_up" else np.rint(scaled)
-    return np.ascontiguousarray(np.clip(rounded, *LIMITS[bits]).astype(f"int{bits}"))
+    steps = rounded(moved, bits, exponent, end["rounding"])
+    return np.ascontiguousarray(steps.astype(f"int{bits}"))
+
+
+def rounded(value: Array, bits: int, exponent: int, rounding: str) -> Array:
+    """Floats in steps of 2^exponent, whole numbers within `bits` bits in double precision."""
+    scaled = np.ldexp(value.astype(np.float64), -exponent)
+    whole = np.floor(scaled + 0.5) if rounding == "half_up" else np.rint(scaled)
+    clipped: Array = np.clip(whole, *LIMITS[bits])
+    return clipped
 
 
 def bind(inputs: dict[str, Array]) -> None:
