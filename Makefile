@@ -44,7 +44,7 @@ system: toolchain
 toolchain:
 	apt-get update
 	apt-get install --yes --no-install-recommends make gcc libc6-dev gcc-xtensa-lx106 \
-	  picolibc-xtensa-lx106-elf gcc-riscv64-unknown-elf qemu-system-misc
+	  gcc-riscv64-unknown-elf qemu-system-misc
 
 # The firmware of a board with the vendor's own toolchain; CONTAINER=1 runs it in its container.
 firmware:

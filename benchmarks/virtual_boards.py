@@ -6,6 +6,7 @@ figures are emulated. `--workloads` and `--boards` name some of them, `--precisi
 `--images` is a folder or .zip under EDGEDEPLOY_DATA.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -45,7 +46,8 @@ def samples(workload: Workload, inputs: tuple[InputSpec, ...], count: int) -> tu
     for arrays, _ in inferences(dataset, inputs):
         for name, value in arrays.items():
             found.setdefault(name, []).append(value)
-    return {name: np.stack(values) for name, values in found.items()}, dataset.source
+    data = dataset.source.replace(os.environ.get("EDGEDEPLOY_DATA", "\0"), "EDGEDEPLOY_DATA")
+    return {name: np.stack(values) for name, values in found.items()}, data
 
 
 def outputs(session: Session, inputs: Path, folder: Path) -> tuple[Arrays, float]:
