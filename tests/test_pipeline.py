@@ -210,7 +210,7 @@ def test_a_row_that_breaks_us_is_a_row(add: Add, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object, **__: object) -> None:
         raise errors.pop(0)
 
-    monkeypatch.setattr("edgedeploy.pipeline.deployed", broken)
+    monkeypatch.setattr("edgedeploy.row.deployed", broken)
     first, second = done("first,second")[1]
     assert failure(first).message == "ZeroDivisionError: by zero"
     assert "Traceback" in failure(first).log
