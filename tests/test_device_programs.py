@@ -88,7 +88,8 @@ def run_many(samples):
 
 def timed(inputs, warm_up, count):
     found = {"clock": "device", "latency_s": None, "cycles": None, "instructions": None}
-    return {**found, **{key: [value] * count for key, value in TIMED.items()}, "notes": ["cut short"]}
+    had = {key: [value] * count for key, value in TIMED.items()}
+    return {**found, **had, "notes": ["cut short"]}
 
 
 def facts():
@@ -215,7 +216,13 @@ def test_the_hash_is_the_devices_own(toolchain: Path, shared_cache: Path) -> Non
 def test_a_missing_board_keeps_what_its_emulator_says(toolchain: Path, shared_cache: Path) -> None:
     device(toolchain, {}, name="numbers")
     board = TARGET.format(transport="serial", source="measured") + 'emulator = "numbers"\n'
-    board += '[device_options.serial]\nusb = ["FFFF:FFFF"]\nchip = "made-up"\nmodel_address = 0\nmodel_bytes = 1048576\n'
+    board += """
+[device_options.serial]
+usb = ["FFFF:FFFF"]
+chip = "made-up"
+model_address = 0
+model_bytes = 1048576
+"""
     write(toolchain, "targets/board.toml", board)
     report = deploy("board")
     row = only(report)
