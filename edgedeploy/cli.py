@@ -63,6 +63,9 @@ def deploy(
     if (workload is None) == (resume is None):
         msg = "deploy takes a workload or --resume, one of the two"
         raise InputError(msg, hint="For example: edgedeploy deploy digits --target host")
+    if resume and port:
+        msg = "--resume goes on with the targets of its run, and --port would change one"
+        raise InputError(msg, hint="Start a new run, or name the port in EDGEDEPLOY_PORT_<TARGET>.")
     if resume:
         from edgedeploy.store import open_run
 

@@ -86,6 +86,7 @@ def deployed(
             artifact_sha256=artifact.sha256,
             device=device.name,
             transport=device.transport,
+            identity=device.identity(),
             deployed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         yield Session(
@@ -93,7 +94,11 @@ def deployed(
             device=device,
             deployment=deployment,
             inputs=tuple(tensor["name"] for tensor in answer["loaded"]["inputs"]),
-            options=answer["loaded"].get("options", {}),
+            options={
+                name: value
+                for name, value in answer["loaded"].get("options", {}).items()
+                if name not in device.run_options()  # a port is no option that was chosen
+            },
             tools=answer["tools"],
             memory_bytes=answer["memory_bytes"],
             load_s=answer["load_s"],
@@ -114,7 +119,9 @@ def emulated(
         run_options={},
         source="emulated",
     )
-    return deployed(artifact, here, workload, timeout_s=timeout_s)
+    # the options of the device's own runtime are not the emulator's
+    plain = msgspec.structs.replace(workload, run_options={})
+    return deployed(artifact, here, plain, timeout_s=timeout_s)
 
 
 def _tail(stack: ExitStack, artifact: Artifact, timeout_s: float) -> Worker | None:

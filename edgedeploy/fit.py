@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgedeploy.errors import InputError, UnsupportedError
 from edgedeploy.records import Record, Target
@@ -24,7 +24,12 @@ FUSED = frozenset({"Relu", "Clip"})
 FUSED_BEHIND = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
 # of whole numbers and truth values, by ONNX's numbers for them; floats are quantized
 WIDTHS = {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 12: 4, 13: 8}
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+PRODUCTS = CONVOLUTIONS | {"Gemm", "MatMul"}
 WITH_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+# how kernels that unpack weights lay them out: four output channels side by side, four inputs at
+# a time; biases widened to 64 bits first
+TILE, LANES, WIDE_BIAS = 4, 4, 8
 
 Region = Literal["sram", "psram"]
 
@@ -57,10 +62,15 @@ class Fit(Record):
     copied to PSRAM where they have room beside the arena, else they are read from flash, slower.
     Arena bytes are the ends of the used part of SRAM and PSRAM; buffers that kernels take for
     themselves come on top.
+
+    `unpacked_bytes` are weights and biases as firmware that unpacks them at load keeps them, beside
+    the file in flash: in PSRAM, and in SRAM what PSRAM has no room for. It is 0 where weights are
+    used as they are.
     """
 
     precision: str
     weight_bytes: int
+    unpacked_bytes: int
     file_bytes: int
     file_estimated: bool
     arena_sram_bytes: int
@@ -68,7 +78,7 @@ class Fit(Record):
     largest_tensor: str
     largest_tensor_bytes: int
     largest_tensor_region: Region
-    weights_in: Literal["psram", "flash"]
+    weights_in: Literal["psram", "sram", "flash"]
     flash_free_bytes: int
     sram_free_bytes: int
     psram_free_bytes: int
@@ -80,10 +90,11 @@ def check_fit(
 ) -> Fit:
     """What a static model takes of a board's memories in a precision.
 
-    `file_bytes` is the size of the compiled model where it is known already. Of the target's
-    `memory_bytes`, `model_partition` (else `flash`) holds the file, `sram_arena` (else `sram`) is
-    what the firmware leaves of SRAM to tensors, `psram` may be absent. In mixed precision the
-    figures are the least, those of 8 bits.
+    `file_bytes` is the size of the compiled model where it is known already: the verdict on flash
+    is then exact. Of the target's `memory_bytes`, `model_partition` (else `flash`) holds the file,
+    `sram_arena` (else `sram`) is what the firmware leaves of SRAM to tensors, `psram` may be
+    absent. `unpacked_weight` is there where the firmware unpacks weights at load: bytes that one
+    takes then. In mixed precision the figures are the least, those of 8 bits.
 
     Raises `UnsupportedError` saying by how much a model does not fit, `InputError` for shapes that
     are not known or a target without memory sizes.
@@ -99,17 +110,23 @@ def check_fit(
     weight_bytes = sum(_aligned(size) for size in weights)
     needed = FILE_BYTES + weight_bytes + NODE_BYTES * len(model.graph.node)
     file = needed if file_bytes is None else file_bytes
-    placed = plan(lives(model, element), sram)
+    unpacked = _unpacked(model, element, memory.get("unpacked_weight", 0))
+    beside = min(unpacked, psram)
+    spilled = unpacked - beside
+    # what is unpacked is placed first, and does not move for tensors
+    placed = plan(lives(model, element), max(sram - spilled, 0))
     ends = {r: max((p.end for p in placed if p.region == r), default=0) for r in ("sram", "psram")}
     largest = max(placed, key=lambda p: p.size_bytes)
-    in_psram = ends["psram"] + weight_bytes <= psram
-    short = _shortages(file, weight_bytes, placed, flash=flash, sram=sram, psram=psram)
+    in_psram = not spilled and ends["psram"] + (unpacked or weight_bytes) <= psram
+    room = _Room(flash=flash, sram=sram, psram=psram)
+    short = _shortages(file, weight_bytes, unpacked, placed, room)
     if short:
         msg = f"does not fit {target.name} in {precision}: {'; '.join(short)}"
         raise UnsupportedError(msg, hint=_remedy(short))
     return Fit(
         precision=precision,
         weight_bytes=weight_bytes,
+        unpacked_bytes=unpacked,
         file_bytes=file,
         file_estimated=file_bytes is None,
         arena_sram_bytes=ends["sram"],
@@ -117,11 +134,13 @@ def check_fit(
         largest_tensor=largest.name,
         largest_tensor_bytes=largest.size_bytes,
         largest_tensor_region=largest.region,
-        weights_in="psram" if in_psram else "flash",
+        weights_in="psram" if in_psram else "sram" if unpacked else "flash",
         flash_free_bytes=flash - file,
-        sram_free_bytes=sram - ends["sram"],
-        psram_free_bytes=psram - ends["psram"] - (weight_bytes if in_psram else 0),
-        notes=_notes(precision, in_psram=in_psram, has_psram=psram > 0),
+        sram_free_bytes=sram - spilled - ends["sram"],
+        psram_free_bytes=psram
+        - ends["psram"]
+        - (beside if unpacked else weight_bytes if in_psram else 0),
+        notes=_notes(precision, spilled, from_flash=not (unpacked or in_psram) and psram > 0),
     )
 
 
@@ -225,6 +244,44 @@ def _weights(model: "onnx.ModelProto", element: int, bias: int) -> list[int]:
     return found
 
 
+def _unpacked(model: "onnx.ModelProto", element: int, width: int) -> int:
+    """Bytes of the weights and biases of products once unpacked, `width` bytes a weight; 0 for 0.
+
+    In 8 bits, channels are filled up to whole tiles and lanes, and a depthwise convolution has
+    beside each channel's weights what its sums start from: two weights of a row share a sum.
+    """
+    from edgedeploy.graph.links import attribute
+
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    total = 0
+    for node in model.graph.node if width else ():
+        names = list(node.input)
+        dims = shapes.get(names[1], ()) if len(names) > 1 else ()
+        if node.op_type not in PRODUCTS or len(dims) < 2:
+            continue
+        if node.op_type in CONVOLUTIONS:
+            group = int(str(attribute(node, "group", 1)))
+            out, into = dims[:2] if node.op_type == "Conv" else (dims[1] * group, dims[0] // group)
+            rows, columns = math.prod(dims[2:-1]), math.prod(dims[2:][-1:])
+        else:
+            group, rows, columns = 1, math.prod(dims[:-2]), 1
+            out, into = dims[-2:] if attribute(node, "transB", 0) else dims[:-3:-1]
+        count = out * into * rows * columns
+        if element > 1:
+            total += _aligned(count * max(width, element))
+        elif group > 1 and into == 1:
+            sums = out * rows * -(-columns // 2)
+            parts = (4 * out, 4 * sums, out, count * width)
+            total += sum(_aligned(part) for part in parts)
+        else:
+            few = into < LANES
+            lanes = _whole(columns * into, LANES) if few else columns * _whole(into, LANES)
+            tiles = -(-out // TILE)
+            total += _aligned(tiles) + _aligned(tiles * TILE * rows * lanes * width)
+        total += _aligned(out * WIDE_BIAS)
+    return total
+
+
 def _sizes(model: "onnx.ModelProto", element: int) -> dict[str, int | None]:
     from edgedeploy.graph.shapes import dimensions, with_shapes
 
@@ -250,12 +307,20 @@ def _size(sizes: dict[str, int | None], name: str) -> int:
     return size
 
 
+class _Room(NamedTuple):
+    flash: int
+    sram: int
+    psram: int
+
+
 def _shortages(
-    file: int, weights: int, placed: Sequence[Placed], *, flash: int, sram: int, psram: int
+    file: int, weights: int, unpacked: int, placed: Sequence[Placed], room: _Room
 ) -> list[str]:
     """What is too large, and by how much."""
+    flash, sram, psram = room
     arena = max((p.end for p in placed if p.region == "psram"), default=0)
     largest = max(placed, key=lambda p: p.size_bytes)
+    copies = f"its weights of {_told(weights)} take {_told(unpacked)} once unpacked"
     found = []
     if file > flash:
         text = f"its file needs {_told(file)} of flash, the model partition has {_told(flash)}"
@@ -264,22 +329,29 @@ def _shortages(
                 f", and its weights of {_told(weights)} exceed PSRAM by {_told(weights - psram)}"
             )
         found.append(f"{text}: {_told(file - flash)} too much")
+    if unpacked > sram + psram:
+        text = f"{copies}, SRAM and PSRAM have {_told(sram + psram)}"
+        found.append(f"{text}: {_told(unpacked - sram - psram)} too much")
     if largest.size_bytes > max(sram, psram):
         text = f"its largest tensor {largest.name!r} needs {_told(largest.size_bytes)}"
         region = "PSRAM" if psram >= sram else "SRAM"
-        room = max(sram, psram)
+        most = max(sram, psram)
         found.append(
-            f"{text}, {region} has {_told(room)}: {_told(largest.size_bytes - room)} too much"
+            f"{text}, {region} has {_told(most)}: {_told(largest.size_bytes - most)} too much"
         )
     elif arena > psram:
         text = f"its tensors need {_told(arena)} beside {_told(sram)} of SRAM"
         found.append(f"{text}, PSRAM has {_told(psram)}: {_told(arena - psram)} too much")
+    elif unpacked <= sram + psram and arena > max(psram - unpacked, 0):
+        taken = min(unpacked, psram) + arena
+        text = f"{copies}, and its tensors need {_told(arena)} beside SRAM"
+        found.append(f"{text}, PSRAM has {_told(psram)}: {_told(taken - psram)} too much")
     return found
 
 
 def _remedy(short: Sequence[str]) -> str:
-    weights = any("its file" in text for text in short)
-    tensors = any("its file" not in text for text in short)
+    weights = any("its weights" in text or "its file" in text for text in short)
+    tensors = any("tensor" in text for text in short)
     what = [
         *(["fewer parameters (prune it, take a narrower one)"] if weights else []),
         *(["a smaller input, or an end-node cut before its largest tensors"] if tensors else []),
@@ -287,12 +359,14 @@ def _remedy(short: Sequence[str]) -> str:
     return f"It needs {' and '.join(what)}, or a board with more memory."
 
 
-def _notes(precision: str, *, in_psram: bool, has_psram: bool) -> tuple[str, ...]:
+def _notes(precision: str, spilled: int, *, from_flash: bool) -> tuple[str, ...]:
     found = []
     if precision == "mixed":
         found.append("least figures: a layer in 16 bits takes twice its bytes")
-    if not in_psram and has_psram:
+    if from_flash:
         found.append("weights are read from flash, slower: PSRAM has no room beside the arena")
+    if spilled:
+        found.append(f"PSRAM has no room for {_told(spilled)} of the unpacked weights: in SRAM")
     return tuple(found)
 
 
@@ -301,4 +375,8 @@ def _told(size: int) -> str:
 
 
 def _aligned(size: int) -> int:
-    return -(-size // ALIGN_BYTES) * ALIGN_BYTES
+    return _whole(size, ALIGN_BYTES)
+
+
+def _whole(count: int, step: int) -> int:
+    return -(-count // step) * step

@@ -8,6 +8,12 @@ from edgedeploy.records import Figure, Measurement, Phase, Series, Source, Windo
 
 UNITS = {"energy": "J", "power": "W"}
 
+DEVICE_CLOCK = "device"
+ON_DEVICE = (
+    "the device timed itself, and this host's window holds its line too: an instrument on the"
+    " marker pin tells the inferences alone"
+)
+
 
 class _Chosen(NamedTuple):
     """What one set of channels gave: J over the latency window, W over the idle one."""
@@ -47,6 +53,8 @@ def _choose(
 ) -> _Chosen:
     """The first set of channels that gives the energy, else the first that gives idle power."""
     groups = _groups(measurement.series)
+    if groups and any(s.clock == DEVICE_CLOCK for s in measurement.series):
+        return _Chosen(Reading(None, ON_DEVICE), _idle_w(groups[0], idle, series))
     if not groups:
         missing = Reading(None, _no_channels(measurement))
         return _Chosen(missing, missing)
@@ -78,7 +86,8 @@ def _no_channels(measurement: Measurement) -> str:
     parts = [f"{s.instrument} {s.scope}" for s in measurement.series if s.quantity in UNITS]
     if parts:
         return f"no channel stands for the whole device; there are {', '.join(parts)}"
-    missed = "; ".join(f"{m.what}: {m.reason}" for m in measurement.missed)
+    read = [m for m in measurement.missed if m.what != "timing"]
+    missed = "; ".join(f"{m.what}: {m.reason}" for m in read)
     return f"no instrument read power ({missed})" if missed else "no instrument read power"
 
 

@@ -1,5 +1,6 @@
 """What a target needs done to a model before its compiler: rewrites, operator check, cut, fit."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from edgedeploy.workload import Workload
 if TYPE_CHECKING:
     import onnx
 
+# how a note of a cut begins
+CUT = "cut behind"
+# what rewrites and shape inference depend on
+PACKAGES = ("onnx", "numpy")
 GRAPH = Path(__file__).with_name("graph")
 FIT = Path(__file__).with_name("fit.py")
 
@@ -44,6 +49,9 @@ def prepare(
     much), `InputError` for an end node that is not there.
     """
     table = operator_table(target)
+    if model.quantized and table is not None:
+        msg = f"the model is quantized already, and the compiler of {target.name} quantizes itself"
+        raise UnsupportedError(msg, hint="Give the float model.")
     if not target.rewrites and table is None and not target.memory_bytes:
         return Prepared(path=model.path), None
 
@@ -59,6 +67,7 @@ def prepare(
         "end nodes": ", ".join(workload.end_nodes),
         "memory": repr(sorted(target.memory_bytes.items())),
         "operators": file_sha256(table) if table else "",
+        **{f"package {name}": importlib.metadata.version(name) for name in PACKAGES},
         "code": files_sha256([Path(__file__), FIT, *sorted(GRAPH.glob("*.py"))]),
     }
     subject = f"{workload.name}-{target.name}-{precision}"
@@ -80,7 +89,7 @@ def _prepared(
     if ends:
         graph, tail = cut(graph, ends)
         count = len(tail.graph.node)
-        notes = [*notes, f"cut behind {', '.join(ends)} ({why}): {count} nodes run on the host"]
+        notes = [*notes, f"{CUT} {', '.join(ends)} ({why}): {count} nodes run on the host"]
     fit = check_fit(graph, target, precision) if target.memory_bytes else None
     path, tail_path = folder / "model.onnx", folder / "tail.onnx"
     write_onnx(graph, path)
@@ -104,11 +113,13 @@ def _end_nodes(
     if table is None:
         return [], ""
     if workload.end_nodes:
-        check_operators(cut(graph, list(workload.end_nodes))[0], table, precision)
-        return list(workload.end_nodes), "the workload's end nodes"
+        cut(graph, list(workload.end_nodes))  # what is wrong with them is wrong for every target
     try:
         check_operators(graph, table, precision)
     except UnsupportedError as err:
+        if workload.end_nodes:
+            check_operators(cut(graph, list(workload.end_nodes))[0], table, precision)
+            return list(workload.end_nodes), f"the workload's end nodes; {err.message}"
         ends = find_end_nodes(graph, table, precision)
         if not ends:
             raise

@@ -143,7 +143,7 @@ def profile(
     memory, memory_reason = _memory(session, answer)
     measurement = Measurement(
         plan=plan,
-        source=target.source,
+        source="emulated" if facts.get("virtual") else target.source,
         windows=windows,
         series=(*timed, *series),
         timing_reason=timing_reason,

@@ -165,13 +165,17 @@ class Artifact(Record):
 
 
 class Deployment(Record):
-    """An artifact on a device, its hash read back there."""
+    """An artifact on a device, its hash read back there.
+
+    `identity` tells the device from others of its kind; of an emulator, its version and firmware.
+    """
 
     path: str
     artifact_sha256: str
     device: str
     transport: str
     deployed_at: str
+    identity: str = ""
     facts: dict[str, Any] = {}
 
 

@@ -31,6 +31,7 @@ from edgedeploy.records import (
     Target,
 )
 from edgedeploy.store import Job
+from edgedeploy.target import runtime_program
 from edgedeploy.verify import Emulator, read_groups, verify
 
 
@@ -121,6 +122,8 @@ class Stages:
             state.stage = "compile"
             return found
 
+        if target.emulator is not None:
+            runtime_program(target.emulator)  # a wrong name shows before anything is compiled
         if not hooks.accuracy:
             check_evaluation(job.workload, self.exported.inputs)
         with state.during("compile"):
@@ -157,7 +160,7 @@ class Stages:
                 state.measurement, state.raw = profile(
                     session, target, job.plan, inputs, Path(scratch), progress=progress
                 )
-                accuracy = self._accuracy(session, target.source, progress)
+                accuracy = self._accuracy(session, state.measurement.source, progress)
             state.measurement = msgspec.structs.replace(state.measurement, accuracy=accuracy)
             state.deployment = with_facts(session.deployment, state.measurement.facts)
             if job.with_ladder:

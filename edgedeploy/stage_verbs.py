@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedeploy.errors import GateError
+from edgedeploy.errors import GateError, MissingError
 from edgedeploy.options import (
     SOURCES,
     ExplainCache,
@@ -120,6 +120,7 @@ def verify(
     made = options.workload(workload)
     events: list[CacheEvent] = []
     ladders: dict[str, Ladder] = {}
+    missing: list[MissingError] = []
     with progress_bar() as progress, Compilers() as compilers:
         for found in load_targets(target, port=port):
             progress(found.name, "export", 0.0)
@@ -134,22 +135,27 @@ def verify(
                 use_cache=not no_cache,
             ):
                 progress(f"{found.name} {artifact.precision}", "verify", 0.0)
-                with deployed(artifact, found, made) as session:
-                    ladder, cached = verify_stage(
-                        exported.model,
-                        artifact,
-                        found,
-                        session,
-                        compilers,
-                        emulator=partial(emulated, artifact, found, made)
-                        if found.emulator
-                        else None,
-                        use_cache=not no_cache,
-                    )
+                emulator = partial(emulated, artifact, found, made) if found.emulator else None
+                climb = partial(verify_stage, exported.model, artifact, found)
+                try:
+                    with deployed(artifact, found, made) as session:
+                        ladder, cached = climb(
+                            session, compilers, emulator=emulator, use_cache=not no_cache
+                        )
+                except MissingError as err:  # the other targets' ladders stand
+                    missing.append(err)
+                    if emulator is None:
+                        continue
+                    with emulator() as session:
+                        ladder, cached = climb(
+                            session, compilers, emulated=True, use_cache=not no_cache
+                        )
                 events.append(cached.event)
                 ladders[f"{found.name} {artifact.precision}"] = ladder
     explain(events, explain_cache)
     answer(ladders, json, lambda: ladder_lines(ladders))
+    if missing:
+        raise missing[0]
     broken = {name: ladder.first_broken for name, ladder in ladders.items() if ladder.first_broken}
     if strict and broken:
         msg = "; ".join(f"{name} breaks at rung {rung}" for name, rung in broken.items())

@@ -35,6 +35,9 @@ def load_target(name: str | Path) -> Target:
     if target.transport not in TRANSPORTS:
         msg = f"target {path}: transport {target.transport!r} is not known"
         raise InputError(msg, hint=nearest(target.transport, list(TRANSPORTS)))
+    if target.transport == "qemu" and target.source == "measured":
+        msg = f"target {path}: source is measured, and an emulator measures nothing"
+        raise InputError(msg, hint='Write source = "emulated".')
     if not target.precisions:
         msg = f"target {path}: precisions is empty"
         raise InputError(msg, hint='For example precisions = ["fp32", "int8"].')

@@ -4,10 +4,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgedeploy.errors import InputError
 from edgedeploy.pipeline import Pipeline, exit_code
-from edgedeploy.records import Plan, Report, Row
+from edgedeploy.power import power_figures
+from edgedeploy.records import Measurement, Plan, Report, Row, Series, Window
 from edgedeploy.report.collect import report_of
 from edgedeploy.report.html import to_html
 from edgedeploy.report.table import compare_rows
@@ -68,6 +71,8 @@ def artifact_sha256(path, options):
 
 
 def load(artifact, options):
+    if @ALONE@ and options:
+        raise ValueError("an option of another program: %s" % options)
     session = STATE["session"] = onnxruntime.InferenceSession(artifact)
     names = [{"name": v.name, "dtype": "float32", "shape": v.shape} for v in session.get_inputs()]
     return {"inputs": names, "outputs": [], "options": {}}
@@ -93,7 +98,7 @@ def timed(inputs, warm_up, count):
 
 
 def facts():
-    return {**probe(), "many": STATE.get("many", False)}
+    return {**probe(), "many": STATE.get("many", False), "virtual": @VIRTUAL@}
 
 
 def layers(inputs, count):
@@ -130,9 +135,18 @@ def write(folder: Path, name: str, text: str) -> None:
     path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
 
 
-def device(folder: Path, timed: dict[str, float], name: str = "device", shift: float = 0.0) -> None:
+def device(
+    folder: Path,
+    timed: dict[str, float],
+    name: str = "device",
+    *,
+    shift: float = 0.0,
+    virtual: bool = False,
+    alone: bool = False,
+) -> None:
     text = RUNTIME.replace("@TIMED@", repr(timed)).replace("@MEMORY@", repr(MEMORY))
-    text = text.replace("@SHIFT@", repr(shift))
+    text = text.replace("@SHIFT@", repr(shift)).replace("@VIRTUAL@", repr(virtual))
+    text = text.replace("@ALONE@", repr(alone))
     write(folder, f"profilers/runtime/{name}.py", text)
 
 
@@ -263,3 +277,82 @@ def test_a_device_is_held_against_its_emulator_bit_for_bit(
     assert row.ladder is not None
     assert row.ladder.rungs[-1].broken
     assert row.ladder.first_broken == "deployed"
+
+
+def test_what_says_of_itself_that_it_is_virtual_is_emulated(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    device(toolchain, {"instructions": 5.0}, virtual=True)
+    write(toolchain, "targets/counter.toml", TARGET.format(transport="local", source="measured"))
+    row = only(deploy("counter"))
+    told = ("accuracy_top1", "instructions", "memory_flash_bytes")
+    assert {row.figures[name].source for name in told} == {"emulated"}
+    assert row.measurement is not None
+    assert row.measurement.source == "emulated"
+
+
+def test_an_emulators_transport_measures_nothing(toolchain: Path) -> None:
+    write(toolchain, "targets/wrong.toml", TARGET.format(transport="qemu", source="measured"))
+    with pytest.raises(InputError, match="an emulator measures nothing"):
+        load_targets("wrong")
+
+
+def test_an_emulator_that_fails_costs_its_rung_alone(toolchain: Path, shared_cache: Path) -> None:
+    device(toolchain, {}, name="numbers", alone=True)
+    target = TARGET.format(transport="local", source="emulated") + 'emulator = "numbers"\n'
+    write(toolchain, "targets/counter.toml", target)
+    row = only(deploy("counter", run_options={"some": 1}))
+    assert row.ladder is not None
+    # the device's options are not the emulator's
+    assert row.ladder.rungs[-1].reference == "emulated"
+    text = (toolchain / "profilers/runtime/numbers.py").read_text()
+    broken = text.replace("def run(inputs):", "def run(inputs):\n    raise ValueError('broken')")
+    (toolchain / "profilers/runtime/numbers.py").write_text(broken)
+    row = only(deploy("counter"))
+    assert row.status == "ok"
+    assert row.figures["instructions"].value == 1234
+    assert row.ladder is not None
+    rungs = {rung.name: rung for rung in row.ladder.rungs}
+    assert "broken" in (rungs["emulated"].reason or "")
+    assert rungs["deployed"].reference == "torch"
+    write(toolchain, "targets/counter.toml", target.replace("numbers", "nmbers"))
+    row = only(deploy("counter"))
+    assert row.failure is not None
+    assert "runtime profiler 'nmbers' is not known" in row.failure.message
+
+
+def test_power_beside_a_device_with_a_clock_of_its_own_is_told_for_what_it_is() -> None:
+    latency = Series(
+        key="latency",
+        quantity="latency",
+        unit="s",
+        clock="device",
+        instrument="d",
+        scope="",
+        count=2,
+    )
+    meter = Series(
+        key="m",
+        quantity="power",
+        unit="W",
+        clock="host",
+        instrument="m",
+        scope="",
+        count=3,
+        total=True,
+    )
+    measured = Measurement(
+        plan=Plan(),
+        source="measured",
+        windows=(
+            Window(phase="idle", start_ns=0, end_ns=10**9, count=0),
+            Window(phase="latency", start_ns=10**9, end_ns=2 * 10**9, count=2),
+        ),
+        series=(latency, meter),
+        series_file="",
+    )
+    t_ns = np.linspace(0, 2e9, 2001).astype(np.int64)
+    figures = power_figures(measured, {"m": (t_ns, np.ones(2001))})
+    assert figures["energy_per_inference_j"].value is None
+    assert "marker pin" in (figures["energy_per_inference_j"].reason or "")
+    assert figures["power_idle_w"].value == pytest.approx(1.0)

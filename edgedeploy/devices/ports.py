@@ -16,7 +16,7 @@ from edgedeploy.errors import InputError, MissingError
 from edgedeploy.records import Record
 
 USB_ID = re.compile(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})")
-URL = re.compile(r"(?:socket|rfc2217)://(?:\[[0-9A-Fa-f:]+\]|[^\s/:]+):\d{1,5}(?:[/?].*)?")
+URL = re.compile(r"socket://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?\[\]]+):(\d{1,5})")
 # A pseudo terminal of Linux, of macOS.
 PTY = re.compile(r"/dev/pts/\d+|/dev/ttys\d+")
 
@@ -52,7 +52,7 @@ def listed_ports() -> list[Port]:
 def find_port(named: str, usb_ids: Sequence[str], board: str) -> Port:
     """The port named, else the one whose USB id is among `usb_ids`.
 
-    Raises `InputError` for a name that can be none and for several candidates, `MissingError`
+    Raises `InputError` for a name of something else and for several candidates, `MissingError`
     where there is none, it went away, or it may not be opened.
     """
     wanted = [each.upper() for each in usb_ids]
@@ -60,9 +60,11 @@ def find_port(named: str, usb_ids: Sequence[str], board: str) -> Port:
         msg = f"{wrong[0]!r} is no USB id, expected VID:PID in hex"
         raise InputError(msg, hint='For example usb = ["303A:1001"].')
     if "://" in named:
-        if not URL.fullmatch(named):
-            msg = f"{named!r} is no port, expected socket://host:port or rfc2217://host:port"
-            raise InputError(msg, hint="For example --port socket://127.0.0.1:5000.")
+        address = URL.fullmatch(named)
+        if address is None or not 0 < int(address[1]) < 1 << 16:
+            msg = f"{named!r} is no port, expected socket://host:port and nothing behind it"
+            hint = "For example --port socket://127.0.0.1:5000 or --port socket://[::1]:5000."
+            raise InputError(msg, hint=hint)
         return Port(device=named)
     present = listed_ports()
     if named:
@@ -70,7 +72,7 @@ def find_port(named: str, usb_ids: Sequence[str], board: str) -> Port:
         if not Path(named).exists():
             msg = f"there is no serial port {named}; {_seen(present)}"
             raise MissingError(msg, hint="Plug the board in, or name its port with --port.")
-        port = found[0] if found else Port(device=named)
+        port = found[0] if found else _unlisted(named)
     else:
         candidates = [port for port in present if port.usb_id in wanted]
         if not candidates:
@@ -86,6 +88,29 @@ def find_port(named: str, usb_ids: Sequence[str], board: str) -> Port:
         msg = f"no permission to use {port.device}"
         raise MissingError(msg, hint="sudo usermod -aG dialout $USER, then log in again.")
     return port
+
+
+def _unlisted(named: str) -> Port:
+    """A terminal that no list has, such as a pseudo terminal; `InputError` for what is none."""
+    what = f"{named} is no serial port but a {'folder' if Path(named).is_dir() else 'file'}"
+    hint = "Name the port that the board is plugged into, for example --port /dev/ttyACM0."
+    if not Path(named).is_char_device():
+        raise InputError(what, hint=hint)
+    # opened and closed, a pseudo terminal may end what is behind it
+    if PTY.fullmatch(os.path.realpath(named)) or not os.access(named, os.R_OK | os.W_OK):
+        return Port(device=named)
+    try:
+        number = os.open(named, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        msg = f"{named} cannot be opened: {err.strerror}"
+        raise MissingError(msg, hint="Is it in use by another program, or unplugged?") from err
+    try:
+        if not os.isatty(number):
+            msg = f"{named} is a device, but no serial port"
+            raise InputError(msg, hint=hint)
+    finally:
+        os.close(number)
+    return Port(device=named)
 
 
 def can_be_flashed(device: str) -> bool:

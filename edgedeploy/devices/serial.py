@@ -87,8 +87,11 @@ class SerialDevice:
         self._open.close()
 
     def check(self) -> None:
-        """Raise `MissingError` where no board is found, or its port may not be opened."""
-        _ = self._port
+        """Raise `MissingError` where no board is found, its port may not be opened, or no program
+        is here that writes its flash.
+        """
+        if can_be_flashed(self._port.device):
+            find_flasher(self._options.flasher)
 
     def identity(self) -> str:
         """The USB id and serial number of the board, or its port where it has none."""
@@ -100,8 +103,10 @@ class SerialDevice:
         """Bring the model, and the firmware built for it, into the flash; answers `path`.
 
         Only what differs from what the board says it holds is written. Over a port without a boot
-        loader the model must lie there already: `InputError` where another one does. Raises
-        `UnsupportedError` for a model larger than its place, and what `flash` raises.
+        loader the model must lie there already: `InputError` where another one does. Where no
+        firmware is built here, the board must answer as it: `MissingError` else, as its flash may
+        hold something of somebody's. Raises `UnsupportedError` for a model larger than its place,
+        and what `flash` raises.
         """
         self.written = ()
         if not path.is_file() or path.stat().st_size == 0:
@@ -119,7 +124,7 @@ class SerialDevice:
         if not can_be_flashed(self._port.device):
             self._must_hold(path)
             return str(path)
-        if image is None and self._holds(path):
+        if image is None and self._answered(path) == file_sha256(path):
             return str(path)
         parts = [*(image.parts if image else ())]
         parts.append(Part(name="model", address=address, path=str(path.resolve())))
@@ -138,7 +143,7 @@ class SerialDevice:
         return LocalDevice().worker(program, timeout_s=timeout_s)
 
     def run_options(self) -> dict[str, Any]:
-        """`port`, a device or a URL that pyserial opens, and `baud`."""
+        """`port`, a device or socket://host:port, and `baud`."""
         return {"port": self._port.device, "baud": self._options.baud}
 
     @functools.cached_property
@@ -177,12 +182,21 @@ class SerialDevice:
             answer = worker.call("artifact_sha256", path=str(path), options=options)
         return str(answer.get("sha256", ""))
 
-    def _holds(self, path: Path) -> bool:
-        """Whether the board has the model; where its firmware does not answer, it has not."""
+    def _answered(self, path: Path) -> str:
+        """The same of a board that may hold anything: `MissingError` where it is no firmware's."""
         try:
-            return self._asked(path) == file_sha256(path)
-        except EdgeDeployError:
-            return False
+            return self._asked(path)
+        except (InputError, MissingError):  # another board, or nothing to ask it with
+            raise
+        except EdgeDeployError as err:
+            msg = (
+                f"the board at {self._port.device} does not answer as edgedeploy's firmware, and"
+                f" none is built here: {err.message}"
+            )
+            hint = f"Build it: `make firmware TARGET={self._target.name}`."
+            if not self._options.firmware:
+                hint = "Flash it yourself, or name its folder in device_options.serial.firmware."
+            raise MissingError(msg, hint=hint, log=err.log) from err
 
     def _must_hold(self, path: Path) -> None:
         found, wanted = self._asked(path), file_sha256(path)

@@ -9,7 +9,7 @@ from edgedeploy.report.table import Comparison, compare_rows
 from edgedeploy.report.text import printable
 
 IDENTITY = ("run", "workload", "target", "board", "precision", "status")
-FAILURE = ("stage", "message", "hint", "instability")
+FAILURE = ("stage", "message", "hint", "instability", "graph")
 
 # A spreadsheet takes a text that starts so for a formula, the full-width forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -51,6 +51,7 @@ def _line(table: Comparison, index: int, keys: list[str]) -> list[str]:
     told = (failure.stage, failure.message, failure.hint) if failure else ("", "", "")
     line += [_text(text) for text in told]
     line.append(";".join(v.verdict for v in measurement.instability) if measurement else "")
+    line.append(_text("; ".join(row.artifact.notes)) if row.artifact else "")
     for key in keys:
         figure = row.figures.get(key)
         if figure is None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from edgedeploy.records import Missed, Report, Row
 from edgedeploy.report import overview, parity, provenance, sections
-from edgedeploy.report.remarks import Remark, failures, tally, verdicts
+from edgedeploy.report.remarks import Remark, cuts, failures, tally, verdicts
 from edgedeploy.report.sections import SeriesArrays
 from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import MARKS, MEANINGS, count_of, one_line, printable, sentence
@@ -91,6 +91,7 @@ def to_html(report: Report, series: Mapping[RowKey, SeriesArrays]) -> str:
             absent=_absent(details),
             failures=[_tail(remark) for remark in found[:REMARKS]],
             failure_count=len(found),
+            cuts=cuts(table)[:REMARKS],
             verdicts=told[:REMARKS],
             verdict_count=len(told),
             marks=MARKS,
@@ -117,6 +118,7 @@ def to_notebook(report: Report) -> str:
             marks=MARKS,
             notes=list(table.notes)[:NOTES],
             failures=failures(table)[:REMARKS],
+            cuts=cuts(table)[:REMARKS],
             verdicts=verdicts(table)[:REMARKS],
         )
     )

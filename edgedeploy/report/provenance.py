@@ -178,6 +178,7 @@ def fact_groups(row: Row) -> list[tuple[str, list[tuple[str, str]]]]:
         groups += [("Artifact", hashes), ("Compiler versions", artifact.tools)]
     if deployment is not None:
         deployed = {"device": deployment.device, "transport": deployment.transport}
+        deployed |= {"identity": deployment.identity}
         deployed |= {"path": deployment.path, "deployed at": deployment.deployed_at}
         groups.append(("Deployment", {**deployed, **deployment.facts}))
     if measurement is not None:

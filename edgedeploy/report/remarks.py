@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from edgedeploy.prepare import CUT
 from edgedeploy.records import Row
 from edgedeploy.report.table import Comparison
 from edgedeploy.report.text import count_of
@@ -37,6 +38,22 @@ def verdicts(table: Comparison) -> list[Remark]:
         for row, name in zip(table.rows, table.names, strict=True)
         if row.measurement is not None
         for verdict in row.measurement.instability
+    ]
+
+
+def cuts(table: Comparison) -> list[Remark]:
+    """Rows whose model was cut: what their figures leave out."""
+    return [
+        Remark(
+            name,
+            "cut",
+            f"{note}; latency, counts, energy and memory are of the part on the device,"
+            " accuracy and parity of the whole",
+        )
+        for row, name in zip(table.rows, table.names, strict=True)
+        if row.artifact is not None and row.artifact.tail_path is not None
+        for note in row.artifact.notes
+        if note.startswith(CUT)
     ]
 
 

@@ -6,6 +6,10 @@ from sample import sample
 
 from edgedeploy.records import Figure, Report, Row
 from edgedeploy.report import overview, provenance
+from edgedeploy.report.csv_file import to_csv
+from edgedeploy.report.html import to_html, to_notebook
+from edgedeploy.report.latex import to_latex
+from edgedeploy.report.markdown import to_markdown
 from edgedeploy.report.remarks import tally
 from edgedeploy.report.table import Comparison, compare_rows, peak_memory
 from edgedeploy.report.text import TIMES, printable, row_names
@@ -129,6 +133,20 @@ def test_origins_name_instrument_window_and_file() -> None:
     reasons = [origin.how for origin in provenance.origins(rows[0]) if not origin.source]
     assert all(reason.startswith("no instrument read power") for reason in reasons)
     assert len(reasons) == 5
+
+
+def test_a_cut_model_says_so_in_every_form() -> None:
+    whole = sample()[0].rows[0]
+    assert whole.artifact is not None
+    cut = msgspec.structs.replace(
+        whole.artifact, tail_path="/tail.onnx", notes=("cut behind a (b): 4 nodes run on the host",)
+    )
+    report = with_rows(msgspec.structs.replace(whole, artifact=cut))
+    forms = [to_markdown(report), to_csv(report), to_latex(report), to_html(report, {})]
+    assert all("4 nodes run on the host" in form for form in [*forms, to_notebook(report)])
+    assert "accuracy and parity of the whole" in forms[0]
+    plain = with_rows(whole)
+    assert "run on the host" not in to_markdown(plain) + to_csv(plain) + to_html(plain, {})
 
 
 def test_options_that_took_another_effect_are_marked() -> None:
