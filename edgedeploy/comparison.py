@@ -1,13 +1,14 @@
 """Two runs, or two sets of runs, side by side: faster, slower, same, or not comparable and why."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from edgedeploy.change import SIDES, AccuracyChange, EnergyChange, accuracy_change, energy_change
+from edgedeploy.counts import CountChange, Counted, count_changes, count_words
 from edgedeploy.records import Record, Row
 from edgedeploy.stats import (
     RESAMPLES,
@@ -26,10 +27,14 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A row of one run with its raw latencies in s, in order of time; empty if it has none."""
+    """A row of one run with its raw latencies in s, in order of time; empty if it has none.
+
+    `counts` are the raw counts of its inferences by figure: "instructions", "cycles".
+    """
 
     row: Row
     latency_s: Values
+    counts: Mapping[str, Values] = field(default_factory=dict)
 
 
 class Comparison(Record):
@@ -38,6 +43,10 @@ class Comparison(Record):
     `ratio` is candidate over baseline, so above 1 is slower; `ratio_low` and `ratio_high` bound its
     95 % interval. A median is the geometric mean of the runs' medians. `reason` is the figure
     behind the verdict, or why there is none. Runs count where they have a measurement.
+
+    Verdict and ratio are of `judged_by`: latency, or where a side has none (an emulator has no
+    time) what both count in an inference. Such a ratio has no bounds where they are not known, and
+    is its own bounds where it is exact. `counts` are all that both count.
     """
 
     workload: str
@@ -55,6 +64,8 @@ class Comparison(Record):
     ratio_high: float | None
     accuracy: AccuracyChange
     energy: EnergyChange
+    judged_by: Literal["latency"] | Counted = "latency"
+    counts: tuple[CountChange, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -70,8 +81,10 @@ def compare(
 
     Several rows of one target and precision on a side are runs of the same thing. The verdict is
     "same" when the 95 % interval of the ratio (`stats.ratio_interval`) includes 1 or lies within
-    1 / (1 + equivalence) .. 1 + equivalence, else "slower" or "faster". Where a side has several
-    workloads, only rows of the same workload are paired. `ValueError` if `equivalence` is negative.
+    1 / (1 + equivalence) .. 1 + equivalence, else "slower" or "faster". A side without latencies
+    is judged by its instructions or cycles the same way; the interval of exact counts is the ratio.
+    Where a side has several workloads, only rows of the same workload are paired. `ValueError` if
+    `equivalence` is negative.
     """
     if not equivalence >= 0:
         msg = f"equivalence is {equivalence!r}, expected a fraction such as 0.02"
@@ -99,29 +112,39 @@ def _compare(
     ok = [[m for m in side if _has_measurement(m.row)] for side in (before, after)]
     rows = [[m.row for m in side] for side in ok]
     unlike = _missing(before, after) or _unlike(rows)
-    unfit = unlike or _unfit(ok)
+    counts: tuple[CountChange, ...] = ()
+    if not unlike:
+        runs = [[(m.row, m.counts) for m in side] for side in ok]
+        counts = count_changes(runs, resamples=resamples, seed=seed)
+    timed = all(len(m.latency_s) for side in ok for m in side)
+    count = None if timed else next(iter(counts), None)
+    unfit = unlike or ("" if count else _unfit(ok))
     interval: Interval | None = None
-    if not unfit:
-        runs = [[m.latency_s for m in side] for side in ok]
-        interval = ratio_interval(runs[0], runs[1], resamples=resamples, seed=seed)
+    if not unfit and not count:
+        latencies = [[m.latency_s for m in side] for side in ok]
+        interval = ratio_interval(latencies[0], latencies[1], resamples=resamples, seed=seed)
+    judged = _count_interval(count) if count else interval
+    bounded = interval is not None or (count is not None and _bounded(count))
     medians = [_side_median(side) for side in ok]
     return Comparison(
         workload=row.workload,
         target=row.target,
         precision=row.precision,
-        verdict=_verdict(interval, equivalence) if interval else "not_comparable",
-        reason=_words(interval, equivalence) if interval else unfit,
+        verdict=_verdict(judged, equivalence) if judged else "not_comparable",
+        reason=_words(judged, equivalence, count) if judged else unfit,
         equivalence=equivalence,
         baseline_runs=len(ok[0]),
         candidate_runs=len(ok[1]),
         baseline_median_s=medians[0],
         candidate_median_s=medians[1],
-        ratio=interval.value if interval else None,
-        ratio_low=interval.low if interval else None,
-        ratio_high=interval.high if interval else None,
+        ratio=judged.value if judged else None,
+        ratio_low=judged.low if judged and bounded else None,
+        ratio_high=judged.high if judged and bounded else None,
         accuracy=accuracy_change(rows[0], rows[1]),
         energy=energy_change(rows[0], rows[1], unlike),
-        notes=_notes(before, after, rows),
+        judged_by=count.figure if count else "latency",
+        counts=counts,
+        notes=_notes(before, after, rows, exact=count is not None and count.exact),
     )
 
 
@@ -139,9 +162,24 @@ def _within(interval: Interval, equivalence: float) -> bool:
     return interval.low >= 1 / (1 + equivalence) and interval.high <= 1 + equivalence
 
 
-def _words(interval: Interval, equivalence: float) -> str:
+def _bounded(count: CountChange) -> bool:
+    return count.exact or count.ratio_low is not None
+
+
+def _count_interval(count: CountChange) -> Interval:
+    low, high = count.ratio_low, count.ratio_high
+    return Interval(
+        count.ratio, count.ratio if low is None else low, count.ratio if high is None else high
+    )
+
+
+def _words(interval: Interval, equivalence: float, count: CountChange | None) -> str:
     change, low, high = (100 * (x - 1) for x in interval)
     found = f"median latency {change:+.1f} % (95 % interval {low:+.1f} to {high:+.1f} %)"
+    if count:
+        found = f"no latency; {count_words(count)}"
+        if count.ratio == 1 and count.ratio_low is None:
+            return found
     if _within(interval, equivalence):
         return f"{found}, within the equivalence of {100 * equivalence:g} %"
     return f"{found}, which includes no change" if _includes_one(interval) else found
@@ -215,10 +253,12 @@ def _unfit(ok: list[list[Measured]]) -> str:
     return ""
 
 
-def _notes(before: list[Measured], after: list[Measured], rows: list[list[Row]]) -> tuple[str, ...]:
+def _notes(
+    before: list[Measured], after: list[Measured], rows: list[list[Row]], *, exact: bool
+) -> tuple[str, ...]:
     """What to bear in mind beside the verdict, each thing once."""
     notes: list[str] = []
-    if [len(side) for side in rows] == [1, 1]:
+    if [len(side) for side in rows] == [1, 1] and not exact:
         notes.append("one run a side: variation from run to run is not in the interval")
     for name, side, ok in zip(SIDES, (before, after), rows, strict=True):
         if 0 < len(ok) < len(side):

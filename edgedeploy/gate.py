@@ -26,7 +26,8 @@ class Condition(NamedTuple):
 def gate(comparisons: Sequence[Comparison], fail_if: str) -> None:
     """Raise `GateError` when one of the conditions in `fail_if`, joined by commas, is met.
 
-    - `slower`: a verdict is "slower"; `slower:5%`: and the ratio is above 1.05.
+    - `slower`: a verdict is "slower"; `slower:5%`: and the ratio is above 1.05. Without latencies
+      the verdict is by instructions or cycles; of exact ones a limit is the only measure.
     - `accuracy:1%`: accuracy is worse by more than 1 point (0.01 of a metric without unit);
       `accuracy:0.5` by more than 0.5 in the metric's unit; `accuracy` alone by more than twice the
       standard error of the difference, or at all where that is not known.
@@ -83,8 +84,11 @@ def _slower(c: Comparison, condition: Condition) -> str | None:
         return None
     if c.verdict == "not_comparable":
         return f"not comparable, {c.reason}"
-    beyond = c.ratio is not None and c.ratio > 1 + (condition.limit or 0.0)
-    return f"slower, {c.reason}" if c.verdict == "slower" and beyond else ""
+    exact = any(count.exact for count in c.counts if count.figure == c.judged_by)
+    judged = c.verdict == "slower" or (exact and condition.limit is not None)
+    # 1.1 / 1.0 is above 1 + 0.1 in floating point.
+    beyond = c.ratio is not None and c.ratio > 1 + (condition.limit or 0.0) + 1e-9
+    return f"slower, {c.reason}" if judged and beyond else ""
 
 
 def _accuracy(c: Comparison, condition: Condition) -> str | None:

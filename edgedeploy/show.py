@@ -142,6 +142,8 @@ def ladder_lines(ladders: "Mapping[str, Ladder]") -> None:
 
 def comparison_table(comparisons: "Sequence[Comparison]") -> None:
     """Comparisons, a line each, with the reasons under them."""
+    from edgedeploy.counts import count_words
+
     table = Table()
     for column in ("target", "precision", "baseline", "candidate", "ratio", "95 %", "verdict"):
         table.add_column(column)
@@ -150,8 +152,7 @@ def comparison_table(comparisons: "Sequence[Comparison]") -> None:
         table.add_row(
             c.target,
             c.precision,
-            _milliseconds(c.baseline_median_s),
-            _milliseconds(c.candidate_median_s),
+            *_compared(c),
             _number(c.ratio, ".3f"),
             f"{low} to {high}" if c.ratio_low is not None else "-",
             c.verdict.replace("_", " "),
@@ -159,8 +160,18 @@ def comparison_table(comparisons: "Sequence[Comparison]") -> None:
     console = _console()
     console.print(table)
     for c in comparisons:
-        for line in (c.reason, *c.notes):
+        counts = [count_words(n) for n in c.counts if n.figure != c.judged_by]
+        for line in (c.reason, *counts, *c.notes):
             console.print(f"{c.target} {c.precision}: {line}", soft_wrap=True)
+
+
+def _compared(c: "Comparison") -> tuple[str, str]:
+    """Both sides' figure that the verdict is of."""
+    for count in c.counts:
+        if count.figure == c.judged_by:
+            one, other = (f"{n:,.0f} {count.figure}" for n in (count.baseline, count.candidate))
+            return one, other
+    return _milliseconds(c.baseline_median_s), _milliseconds(c.candidate_median_s)
 
 
 def target_table(targets: "Sequence[Target]") -> None:

@@ -22,7 +22,7 @@ import serial
 
 sys.path.append(str(Path(__file__).resolve().with_suffix("")))
 from esp_board import ALONE, Board
-from esp_line import BadInput, Lost, Stalled, expect
+from esp_line import BadInput, Lost, Refused, Stalled, expect
 from esp_tensor import layout
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 # `port` is a device, a pty or "socket://host:port"; an answer may take `timeout_s`, and is asked
-# for `retries` times again; `probe` is "host:port" of a gdb stub; `warm_up` is for `layers`
+# for `retries` times again; `probe` is "host:port" of a gdb stub; `warm_up` is for `layers`;
+# `board` is how the board's name begins, any where it is empty
 DEFAULTS: dict[str, Any] = {
     "port": "",
     "baud": 115200,
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "probe": "",
     "warm_up": 1,
+    "board": "",
 }
 MEMORY = (
     "flash_model", "parameters", "unpacked_weights", "sram_arena", "psram_arena", "largest_tensor",
@@ -64,6 +66,7 @@ def artifact_sha256(path: str, options: dict[str, Any]) -> dict[str, Any]:
 def load(artifact: str, options: dict[str, Any]) -> dict[str, Any]:
     """Have the board load the model, which `artifact` tells the names of; options: `DEFAULTS`.
 
+    The board then tests itself once, whose outcome `facts` tells and which never fails the load.
     Raises `Missing` (port), `Unsupported` (operator, memory), `BadInput`, and what befalls lines:
     `Stalled`, `Unplugged`, `StartedOver`, `WrongAnswer`.
     """
@@ -71,6 +74,7 @@ def load(artifact: str, options: dict[str, Any]) -> dict[str, Any]:
     board = connected(options)
     board.forget()
     board.surely("loading the model", board.load, noted)
+    board.tested = tested(board)
     inputs, outputs = (
         [{"name": each.name, "dtype": each.dtype.name, "shape": each.shape} for each in side]
         for side in (board.inputs, board.outputs)
@@ -175,19 +179,38 @@ def memory() -> dict[str, int]:
 
 def self_test() -> dict[str, int]:
     """The board's own check against the model's embedded vectors; `vectors` is 0 without any."""
-    board = current()
+    return checked_vectors(current())
+
+
+def checked_vectors(board: Board) -> dict[str, int]:
+    """What `self_test` answers, of a board that is given."""
     answer = struct.unpack("<HHIIIii", board.surely("testing itself", board.checked_vectors))
     return dict(zip(SELF_TEST, answer, strict=True))
 
 
+def tested(board: Board) -> dict[str, Any]:
+    """The outcome of a self-test: four counts, and a `note` where nothing could be compared."""
+    try:
+        found = checked_vectors(board)
+        note = "" if found["vectors"] else "the model has no embedded vectors"
+    except Refused as error:
+        found, note = {}, error.reason
+    except Stalled as error:  # it says nothing while at it, and a large model takes long
+        found, note = {}, str(error)
+    counts = {key: found.get(key, 0) for key in ("vectors", "failed", "values", "different")}
+    return {**counts, "note": note} if note else counts
+
+
 def facts() -> dict[str, Any]:
-    """What the board says of itself; firmware and engine are tools."""
+    """What the board says of itself and of its self-test; firmware and engine are tools."""
     if not state:
         return probe()
     board = state["board"]
     tools = {"firmware": board.link.firmware, "engine": board.info["engine"]}
     clock = {"clock_hz": board.info["clock_hz"] or None}
-    return {**board.info, **clock, "tools": probe()["tools"] | tools, "sessions_lost": board.lost}
+    more = {"self_test": board.tested} if board.tested else {}
+    tools |= probe()["tools"]
+    return {**board.info, **clock, **more, "tools": tools, "sessions_lost": board.lost}
 
 
 def close() -> None:
@@ -197,12 +220,20 @@ def close() -> None:
 
 
 def connected(options: dict[str, Any]) -> Board:
-    """The board of these options, attached; one of others is let go."""
+    """The board of these options, attached; one of others is let go.
+
+    Raises `BadInput` where it is not the `board` that they name.
+    """
     chosen = checked(options)
     if not state or state["board"].options != chosen:
         close()
         state["board"] = Board(chosen)
-    return state["board"]
+    board = state["board"]
+    found, wanted = str(board.info["board"]), chosen["board"]
+    msg = f"the board at {chosen['port']} says it is {found!r}, expected {wanted!r}"
+    hint = "Name the port of the right board, or the target of this one."
+    expect(found.lower().startswith(wanted.lower()), msg, hint, BadInput)
+    return board
 
 
 def current() -> Board:
@@ -244,7 +275,8 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
         kinds = (int, float) if key == "timeout_s" else type(DEFAULTS[key])
         right = isinstance(value, kinds) and not isinstance(value, bool)
         msg = f"option {key} is {value!r}, expected a value like {DEFAULTS[key]!r}"
-        hint = "port and probe are text, the others numbers that are not negative."
+        texts = [name for name, default in DEFAULTS.items() if isinstance(default, str)]
+        hint = f"{', '.join(texts)} are text, the others numbers that are not negative."
         expect(right and (isinstance(value, str) or value >= 0), msg, hint, BadInput)
     chosen = {**DEFAULTS, **options}
     hint = "Name the board's serial port (--port), for example /dev/ttyACM0."

@@ -1,7 +1,9 @@
 """Ports: the board's is found by its USB id or named, and one run at a time has it."""
 
+import errno
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,16 +109,71 @@ def test_a_usb_id_that_is_none(plugged: Any, usb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "named", ["socket://", "socket://host", "tcp://host:1", "socket://a b:1", "loop://"]
+    "named",
+    [
+        *("socket://", "socket://host", "tcp://host:1", "socket://a b:1", "loop://"),
+        *("socket://host:0", "socket://host:65536", "socket://host:1/log", "socket://host:1?a=b"),
+        *("socket://::1:5000", "socket://[::1]", "socket://[pi]:1", "rfc2217://pi.local:4000"),
+    ],
 )
 def test_an_address_that_is_none(named: str) -> None:
-    with pytest.raises(InputError, match=r"expected socket://host:port or rfc2217://host:port"):
+    with pytest.raises(InputError, match=r"expected socket://host:port and nothing") as caught:
         find_port(named, USB, "board")
+    assert "socket://[::1]:5000" in caught.value.hint
 
 
 def test_addresses_are_taken_as_they_are() -> None:
-    for named in ("socket://127.0.0.1:5000", "rfc2217://pi.local:4000?ign_set_control"):
+    for named in ("socket://127.0.0.1:5000", "socket://pi.local:65535", "socket://[::1]:1"):
         assert find_port(named, USB, "board") == Port(device=named)
+
+
+def test_a_name_of_something_else(plugged: Any, tmp_path: Path) -> None:
+    plugged(("ttyS0", None, None, None))
+    for named, what in (
+        (str(tmp_path), "is no serial port but a folder"),
+        (__file__, "is no serial port but a file"),
+        ("/dev/null", "is a device, but no serial port"),
+    ):
+        with pytest.raises(InputError, match=f"{named} {what}") as caught:
+            find_port(named, USB, "board")
+        assert caught.value.exit_code == 2
+        assert "--port /dev/ttyACM0" in caught.value.hint
+
+
+def test_a_pseudo_terminal_is_taken_and_left_alone(
+    plugged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugged()
+    first, second = pty.openpty()
+    name = os.ttyname(second)
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it was opened"))
+    assert find_port(name, USB, "board") == Port(device=name)
+    monkeypatch.undo()
+    os.close(first)
+    os.close(second)
+
+
+def _busy(*_: object) -> int:
+    raise OSError(errno.EBUSY, "Device or resource busy")
+
+
+def test_a_terminal_that_no_list_has(plugged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugged()
+    first, second = pty.openpty()
+    name = os.ttyname(second)
+    monkeypatch.setattr("edgedeploy.devices.ports.PTY", re.compile("none"))
+    assert find_port(name, USB, "board") == Port(device=name)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(MissingError, match=f"no permission to use {name}"):
+            find_port(name, USB, "board")
+    monkeypatch.setattr(os, "open", _busy)
+    with pytest.raises(MissingError, match=f"{name} cannot be opened: .*busy") as caught:
+        find_port(name, USB, "board")
+    assert "another program" in caught.value.hint
+    monkeypatch.undo()
+    os.close(first)
+    os.close(second)
 
 
 def test_no_pyserial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +196,6 @@ def test_where_a_boot_loader_can_be_reached(tmp_path: Path) -> None:
     assert not can_be_flashed(name)
     assert not can_be_flashed(str(link))
     assert not can_be_flashed("socket://127.0.0.1:5000")
-    assert can_be_flashed("rfc2217://127.0.0.1:5000")
     assert can_be_flashed("/dev/ttyUSB0")
     os.close(first)
     os.close(second)

@@ -32,14 +32,20 @@ RUNTIME = """
 import hashlib, json
 from pathlib import Path
 
+class BadInput(Exception):
+    hint = "Name the right port."
+
 def artifact_sha256(path, options):
     said = Path(options["board"], "says").read_text()
     Path(options["board"], "asked").write_text(json.dumps(options))
     if said == "nothing":
         raise RuntimeError("no answer to hello")
+    if said == "another board":
+        raise BadInput("the board says it is 'posix', expected 'mine'")
     return {"sha256": said, "size_bytes": 1}
 """
 MODEL = b"EDL2" + bytes(range(200))
+ANOTHER = "0" * 64
 
 
 class Bench:
@@ -146,6 +152,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_the_model_is_flashed_once(bench: Bench) -> None:
+    bench.says(ANOTHER)
     with bench.device() as device:
         assert device.put(bench.model) == str(bench.model)
         assert device.written == ("model",)
@@ -171,8 +178,8 @@ def test_a_board_that_says_it_has_the_model_is_not_reset(bench: Bench) -> None:
 
 
 def test_a_board_that_says_it_has_another_is_flashed(bench: Bench) -> None:
-    bench.says("0" * 64)
-    with bench.device() as device:
+    bench.says(ANOTHER)
+    with bench.device(firmware="build/not-built") as device:
         device.put(bench.model)
     assert device.written == ("model",)
     assert bench.flash(0x8000, len(MODEL)) == MODEL
@@ -192,10 +199,35 @@ def test_the_firmware_built_here_goes_with_the_model(bench: Bench) -> None:
         assert device.written == ("model",)
 
 
-def test_a_firmware_not_built_yet_is_left_as_it_is(bench: Bench) -> None:
-    with bench.device(firmware="build/other") as device:
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"firmware": "build/other"}, "`make firmware TARGET=my-board`"),
+        ({}, "device_options.serial.firmware"),
+    ],
+)
+def test_a_board_of_somebody_else_is_left_as_it_is(
+    bench: Bench, options: dict[str, Any], remedy: str
+) -> None:
+    port = bench.folder / "ttyACM0"
+    said = f"the board at {port} does not answer as edgedeploy's firmware, and none is built here"
+    with (
+        bench.device(**options) as device,
+        pytest.raises(MissingError, match=said) as caught,
+    ):
         device.put(bench.model)
-    assert device.written == ("model",)
+    assert "no answer to hello" in caught.value.message
+    assert remedy in caught.value.hint
+    assert device.written == ()
+    assert bench.calls() == 0
+    assert bench.flash(0, 1 << 16) == b"\xff" * (1 << 16)
+
+
+def test_another_board_with_our_firmware_is_left_as_it_is(bench: Bench) -> None:
+    bench.says("another board")
+    with bench.device() as device, pytest.raises(InputError, match="says it is 'posix'"):
+        device.put(bench.model)
+    assert bench.calls() == 0
 
 
 @pytest.mark.parametrize(
@@ -310,6 +342,7 @@ def test_a_port_that_comes_back_under_another_name(
         device._await_port()
         return ["model"]
 
+    bench.says(ANOTHER)
     monkeypatch.setattr(module, "flash", renamed)
     with bench.device() as device:
         device.put(bench.model)
@@ -334,11 +367,16 @@ def test_a_port_that_does_not_come_back(bench: Bench, monkeypatch: pytest.Monkey
 
 
 def test_no_flasher(bench: Bench) -> None:
-    with (
-        bench.device(flasher="no-such-flasher") as device,
-        pytest.raises(MissingError, match="no-such-flasher, which writes the board's flash"),
-    ):
-        device.put(bench.model)
+    bench.says(ANOTHER)
+    with bench.device(flasher="no-such-flasher") as device:
+        for needs in (device.check, lambda: device.put(bench.model)):
+            with pytest.raises(MissingError, match="no-such-flasher, which writes") as caught:
+                needs()
+            assert "esptool" in caught.value.hint
+    bench.device().check()
+    # where nothing can be flashed, none is needed
+    bench.device(flasher="no-such-flasher", port="socket://127.0.0.1:9").check()
+    assert bench.calls() == 0
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def test_partitions_fit_and_the_model_is_where_the_target_says(
     assert model.size == options["memory_bytes"]["model_partition"]
     assert flash == options["memory_bytes"]["flash"]
     assert serial["firmware"] == f"ports/esp-idf/build/{target}"
+    # what board.c says of itself is CONFIG_IDF_TARGET, the chip that build.py names
+    assert options["run_options"]["board"] == serial["chip"]
     from edgedeploy.devices.image import read_partitions
 
     binary = tmp_path / "partition-table.bin"
@@ -269,6 +271,22 @@ def tools(tmp_path: Path) -> Path:
     folder = tmp_path / "tools"
     folder.mkdir()
     return folder
+
+
+def test_a_target_without_such_a_firmware_is_told_so(tmp_path: Path) -> None:
+    virtual = "is a virtual board: its firmware is built on demand by `edgedeploy deploy`\n"
+    boards = "ESP-IDF builds firmware for esp32p4, esp32s3, esp32s3-n16r8\n"
+    for index, (name, said) in enumerate(
+        (
+            ("esp32s3-virtual", f"esp32s3-virtual {virtual}"),
+            ("rv32-virtual", f"rv32-virtual {virtual}"),
+            ("host", f"target 'host' has no firmware; {boards}"),
+            ("esp32s4", f"target 'esp32s4' is not known; {boards}"),
+        )
+    ):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        assert build_script(folder, name) == (2, said)
 
 
 def test_without_esp_idf_it_says_what_is_missing(tools: Path) -> None:

@@ -15,7 +15,7 @@ FIRMWARE = PROJECT.parents[1]
 OLDEST = (5, 3)
 IMAGE = "espressif/idf:release-v5.4"
 ENGINES = ("docker", "podman")
-MISSING = 3
+UNKNOWN, MISSING = 2, 3
 GUIDE = "docs.espressif.com/projects/esp-idf/en/stable/esp32s3/get-started"
 
 
@@ -35,6 +35,10 @@ BOARDS = {
 
 class MissingToolError(Exception):
     """What is not there, and what helps."""
+
+
+class UnknownBoardError(Exception):
+    """A target that ESP-IDF builds nothing for."""
 
 
 class Way(NamedTuple):
@@ -102,6 +106,20 @@ def arguments(way: Way, board: Board, line: str) -> list[str]:
     ]
 
 
+def known(name: str) -> Board:
+    """The board of a target. Raises `UnknownBoardError`."""
+    if name in BOARDS:
+        return BOARDS[name]
+    target = FIRMWARE.parent / "targets" / f"{name}.toml"
+    text = target.read_text(encoding="utf-8") if target.is_file() else ""
+    if re.search(r'^transport = "qemu"', text, re.MULTILINE):
+        msg = f"{name} is a virtual board: its firmware is built on demand by `edgedeploy deploy`"
+        raise UnknownBoardError(msg)
+    what = "has no firmware" if text else "is not known"
+    msg = f"target {name!r} {what}; ESP-IDF builds firmware for {', '.join(sorted(BOARDS))}"
+    raise UnknownBoardError(msg)
+
+
 def build(board: Board, folder: Path, line: str) -> None:
     """Build into `folder`. Raises `MissingToolError`, `CalledProcessError`."""
     way = container(folder) if os.environ.get("CONTAINER") == "1" else found_here(folder)
@@ -115,13 +133,16 @@ def build(board: Board, folder: Path, line: str) -> None:
 def main() -> int:
     """0 done, 1 the build failed, 2 bad arguments, 3 ESP-IDF is missing."""
     parser = argparse.ArgumentParser(prog="build.sh", description=__doc__)
-    parser.add_argument("board", choices=sorted(BOARDS))
+    parser.add_argument("board", help=", ".join(sorted(BOARDS)))
     parser.add_argument("--line", choices=("usb", "uart"), default="usb", help="line to the host")
     parser.add_argument("--build", type=Path, help="folder for what is built")
     chosen = parser.parse_args()
     folder = chosen.build or PROJECT / "build" / chosen.board
     try:
-        build(BOARDS[chosen.board], folder.resolve(), chosen.line)
+        build(known(chosen.board), folder.resolve(), chosen.line)
+    except UnknownBoardError as error:
+        print(error, file=sys.stderr)
+        return UNKNOWN
     except MissingToolError as error:
         print(
             f"{error}\n"

@@ -53,6 +53,7 @@ class Board:
         self.noted: dict[str, Any] = {}
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.tested: dict[str, Any] = {}
         self._written = b""
         self.info: dict[str, Any] = self.surely("attaching", self._read_info)
 
@@ -95,7 +96,7 @@ class Board:
 
     def forget(self) -> None:
         """Have no model, so that none is run by another's layout."""
-        self.noted, self.inputs, self.outputs = {}, [], []
+        self.noted, self.inputs, self.outputs, self.tested = {}, [], [], {}
 
     def load(self, noted: dict[str, Any]) -> None:
         """Have the engine load the model at its place; tensors are those noted in its artifact."""

@@ -98,9 +98,13 @@ class Line:
         self._port: serial.Serial | socket.socket
         if port.startswith("socket://"):  # pyserial's own would read byte by byte
             host, _, number = port.removeprefix("socket://").rpartition(":")
-            self._port = socket.create_connection((host, int(number)), timeout_s)
+            address = host.removeprefix("[").removesuffix("]"), int(number)
+            self._port = socket.create_connection(address, timeout_s)
             self._port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._send = self._port.sendall
+        elif "://" in port:
+            msg = "lines of this kind are not known"
+            raise ValueError(msg)
         else:
             self._port = serial.Serial(port, baud, write_timeout=timeout_s, exclusive=True)
             self._send = self._port.write
@@ -125,7 +129,7 @@ def opened(port: str, baud: int, timeout_s: float) -> Line:
     """The line to a board. Raises `Missing`, `BadInput`."""
     try:
         return Line(port, baud, timeout_s)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         msg = f"port {port!r} with baud {baud} is not possible: {error}"
         raise BadInput(msg, "A port is a device's path or socket://host:port.") from error
     except OSError as error:

@@ -184,6 +184,74 @@ def test_memory_facts_and_self_test_say_what_the_board_says(
         assert same(program.run(inputs), expected(inputs))
 
 
+TESTED = {"vectors": 2, "failed": 1, "values": 66, "different": 3}
+NONE = dict.fromkeys(TESTED, 0)
+
+
+def test_a_load_tests_the_board_once_and_facts_tell_it(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard() as board:
+        options = {"port": board.port, **QUICK}
+        program.artifact_sha256(artifact, options)
+        assert "self_test" not in program.facts()
+        program.load(artifact, options)
+        assert program.facts()["self_test"] == TESTED
+        assert board.asked[-1] == "self_test"
+        board.resets = {"run": 1}
+        assert same(program.run(inputs), expected(inputs))
+        assert board.asked.count("load") == 2
+        assert board.asked.count("self_test") == 1
+        board.refuses = "the model file is damaged: its nodes"
+        with pytest.raises(BadInput, match="damaged"):
+            program.load(artifact, options)
+        assert "self_test" not in program.facts()
+
+
+@pytest.mark.parametrize(
+    ("status", "payload", "note"),
+    [
+        (0, bytes(28), "the model has no embedded vectors"),
+        (5, b"esp-dl cannot test a model of two inputs", "esp-dl cannot test a model of two"),
+    ],
+)
+def test_a_self_test_that_cannot_be_run_is_told(
+    program: ModuleType, artifact: str, status: int, payload: bytes, note: str
+) -> None:
+    with FakeBoard() as board:
+        board.on_self_test = lambda _: (status, payload)  # type: ignore[method-assign]
+        program.load(artifact, {"port": board.port, **QUICK})
+        found = program.facts()["self_test"]
+        assert found.pop("note").startswith(note)
+        assert found == NONE
+
+
+def test_a_self_test_without_an_end_is_told(
+    program: ModuleType, artifact: str, inputs: dict[str, Any]
+) -> None:
+    with FakeBoard(stalls={"self_test": 3}) as board:
+        program.load(artifact, {"port": board.port, **QUICK})
+        found = program.facts()["self_test"]
+        assert "gave no answer to self-test in 3 tries" in found.pop("note")
+        assert found == NONE
+        assert same(program.run(inputs), expected(inputs))
+
+
+def test_another_board_is_refused(program: ModuleType, artifact: str) -> None:
+    with FakeBoard(info={"board": "ESP32S3 rev 2"}) as board:
+        options = {"port": board.port, **QUICK}
+        for name in ("", "esp32s3", "ESP32S3 rev 2"):
+            program.load(artifact, {**options, "board": name})
+        board.asked.clear()
+        for name in ("esp32p4", "esp32s3 rev 2a"):
+            for call in (program.load, program.artifact_sha256):
+                with pytest.raises(BadInput, match="says it is 'ESP32S3 rev 2'") as caught:
+                    call(artifact, {**options, "board": name})
+                assert f"expected '{name}'" in str(caught.value)
+                assert "port" in caught.value.hint
+        assert set(board.asked) == {"hello", "info"}
+
+
 def test_bind_runs_what_it_was_given(
     program: ModuleType, artifact: str, inputs: dict[str, Any]
 ) -> None:

@@ -138,7 +138,21 @@ def test_the_firmware_runs_the_model_as_it_was_compiled(
         assert memory["flash_model"] == len(data)
         assert 0 < memory["parameters"] < memory["flash_model"]
         assert "stack_peak" not in memory
-        assert program.facts()["board"] == "posix process"
+        facts = program.facts()
+        assert facts["board"] == "posix process"
+        assert facts["self_test"] == {"vectors": 1, "failed": 0, "values": 5, "different": 0}
+
+
+def test_a_process_is_not_taken_for_the_board_of_a_target(
+    program: ModuleType, firmware: str, artifact: str
+) -> None:
+    own = load_target("esp32s3").run_options
+    with (
+        running(firmware, "--model", artifact) as (port, _),
+        pytest.raises(Exception, match="says it is 'posix process', expected 'esp32s3'") as caught,
+    ):
+        program.load(artifact, {"port": port, **QUICK, **own})
+    assert type(caught.value).__name__ == "BadInput"
 
 
 def test_a_board_reset_stalled_or_gone_in_the_middle(
@@ -255,7 +269,8 @@ def board(
             pytest.skip(f"{needed} is not installed (`make toolchain`)")
     with open_device(load_target(request.param)) as device:
         device.put(Path(artifact))
-        yield device.run_options()
+        named = load_target(request.param).run_options["board"]
+        yield {"board": named, **device.run_options()}
 
 
 def test_virtual_boards_count_and_compute_the_same_each_time(
@@ -267,6 +282,8 @@ def test_virtual_boards_count_and_compute_the_same_each_time(
     assert hashed == {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
     program.load(artifact, board)
     assert program.facts()["virtual"] is True
+    tested = program.facts()["self_test"]
+    assert (tested["vectors"], tested["failed"]) == (1, 0)
     vectors = program.self_test()
     assert (vectors["vectors"], vectors["failed"]) == (1, 0)
     alone = np.stack([program.run({"x": image})["y"] for image in images])

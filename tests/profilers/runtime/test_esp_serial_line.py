@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import socket
 import threading
 import time
 import tty
@@ -19,6 +20,7 @@ import fake_board
 import numpy as np
 import pytest
 from esp_line import (
+    BadInput,
     Frame,
     Missing,
     Stalled,
@@ -268,6 +270,28 @@ def test_a_missing_port_is_named_with_those_like_it(
         attached(str(tmp_path / "ttyUSB1"))
     with pytest.raises(Missing, match=r"nothing answers at socket://127\.0\.0\.1:1"):
         attached("socket://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("port", ["rfc2217://pi:1", "socket://pi", "socket://127.0.0.1:70000"])
+def test_a_port_that_none_can_be_is_named(attached: Callable[..., ModuleType], port: str) -> None:
+    with pytest.raises(BadInput, match=f"port '{port}' with baud 115200 is not pos") as caught:
+        attached(port)
+    assert "socket://host:port" in caught.value.hint
+
+
+def test_an_address_of_version_6_stands_in_brackets(
+    attached: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def connect(address: tuple[str, int], timeout_s: float) -> socket.socket:
+        asked.append(address)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(Missing, match="nothing answers at"):
+        attached("socket://[::1]:5000")
+    assert asked == [("::1", 5000)]
 
 
 def test_a_port_without_permission_names_the_group(
