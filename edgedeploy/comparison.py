@@ -22,6 +22,9 @@ from edgedeploy.stats import (
 Outcome = Literal["faster", "slower", "same", "not_comparable"]
 
 EQUIVALENCE = 0.02
+# Where a device was plugged in, another one with each start of an emulator; which one it is, its
+# facts say.
+PLACES = ("port", "probe")
 Key = tuple[str, str, str]
 
 
@@ -227,6 +230,7 @@ def _conditions(row: Row) -> dict[str, str]:
     options = {
         f"run option {name}": json.dumps(value, sort_keys=True, default=str)
         for name, value in sorted(measurement.options.items())
+        if name not in PLACES
     }
     facts = {"CPU": "cpu", "device": "device"}
     return {

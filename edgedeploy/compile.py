@@ -13,7 +13,7 @@ from edgedeploy.cache import Cached, build, lookup
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
-from edgedeploy.prepare import prepare
+from edgedeploy.prepare import exact_fit, prepare
 from edgedeploy.records import Artifact, Calibration, Model, Target
 from edgedeploy.share import program_files
 from edgedeploy.target import compiler_program
@@ -204,7 +204,7 @@ def compile_model(
         model_sha256=model.sha256,
         calibration_fingerprint=data.fingerprint if data else None,
         tail_path=prepared.tail_path,
-        fit=prepared.fit,
+        fit=exact_fit(prepared, target, precision, artifact.size_bytes),
         notes=prepared.notes,
     ), events
 

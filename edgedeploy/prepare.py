@@ -75,6 +75,25 @@ def prepare(
     return msgspec.convert(cached.answer, Prepared), cached
 
 
+def exact_fit(
+    prepared: Prepared, target: Target, precision: str, file_bytes: int
+) -> dict[str, Any]:
+    """The fit with the size that the compiled file has; `UnsupportedError` where it is too large.
+
+    Empty for a target without memories of its own.
+    """
+    if not prepared.fit:
+        return {}
+    from edgedeploy.fit import check_fit
+    from edgedeploy.graph.read import read_onnx
+
+    graph = read_onnx(Path(prepared.path))
+    fit: dict[str, Any] = msgspec.to_builtins(
+        check_fit(graph, target, precision, file_bytes=file_bytes)
+    )
+    return fit
+
+
 def _prepared(
     model: Model, target: Target, precision: str, workload: Workload, *, folder: Path
 ) -> Prepared:

@@ -149,12 +149,14 @@ def comparison_table(comparisons: "Sequence[Comparison]") -> None:
         table.add_column(column)
     for c in comparisons:
         low, high = _number(c.ratio_low, ".3f"), _number(c.ratio_high, ".3f")
+        exact = any(n.exact for n in c.counts if n.figure == c.judged_by)
+        bounds = "exact" if exact else f"{low} to {high}" if c.ratio_low is not None else "-"
         table.add_row(
             c.target,
             c.precision,
             *_compared(c),
             _number(c.ratio, ".3f"),
-            f"{low} to {high}" if c.ratio_low is not None else "-",
+            bounds,
             c.verdict.replace("_", " "),
         )
     console = _console()
@@ -169,8 +171,7 @@ def _compared(c: "Comparison") -> tuple[str, str]:
     """Both sides' figure that the verdict is of."""
     for count in c.counts:
         if count.figure == c.judged_by:
-            one, other = (f"{n:,.0f} {count.figure}" for n in (count.baseline, count.candidate))
-            return one, other
+            return _counted(count.baseline, count.figure), _counted(count.candidate, count.figure)
     return _milliseconds(c.baseline_median_s), _milliseconds(c.candidate_median_s)
 
 
@@ -213,6 +214,14 @@ def _snr(rung: "Rung") -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _counted(value: float, figure: str) -> str:
+    from edgedeploy.figures import format_figure
+    from edgedeploy.records import Figure
+
+    shown = format_figure(figure, Figure(value=round(value), unit="1", source="measured"))
+    return f"{shown} {'instr.' if figure == 'instructions' else figure}"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from specimens import artifact, joules, latencies, measurement, row, top1, unstable
 
 from edgedeploy.comparison import Comparison, Measured, compare
-from edgedeploy.records import Failure
+from edgedeploy.records import Failure, Figure
+from edgedeploy.show import comparison_table
 
 
 def run(median_s: float = 1e-3, *, seed: int = 0, n: int = 300, **changes: Any) -> Measured:
@@ -255,3 +256,107 @@ def test_accuracy_and_energy_come_with_the_comparison() -> None:
     assert unlike.accuracy.delta == pytest.approx(-0.02)
     assert unlike.energy.ratio is None
     assert unlike.energy.reason == unlike.reason
+
+
+def counting(
+    counts: list[int], *, figure: str = "instructions", raw: bool = True, **changes: Any
+) -> Measured:
+    """A run of an emulator, which has no time."""
+    value = round(sum(counts) / len(counts))
+    found = row(
+        measurement(source="emulated", timing_reason="an emulator has no time"),
+        figures={figure: Figure(value=value, unit="1", source="emulated")},
+        **changes,
+    )
+    return Measured(found, np.empty(0), {figure: np.array(counts, float)} if raw else {})
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict", "reason"),
+    [
+        (1_050_000, "slower", "+5.00 % (1,000,000 to 1,050,000, exact)"),
+        (900_000, "faster", "-10.00 % (1,000,000 to 900,000, exact)"),
+        (1_000_000, "same", "+0.00 % (1,000,000 to 1,000,000, exact)"),
+        (
+            1_010_000,
+            "same",
+            "+1.00 % (1,000,000 to 1,010,000, exact), within the equivalence of 2 %",
+        ),
+    ],
+)
+def test_instructions_are_compared_exactly_where_there_is_no_time(
+    counts: int, verdict: str, reason: str
+) -> None:
+    found = one([counting([1_000_000] * 3)], [counting([counts] * 2)])
+    assert (found.verdict, found.judged_by) == (verdict, "instructions")
+    assert found.reason == f"no latency; instructions an inference {reason}"
+    assert found.ratio == found.ratio_low == found.ratio_high == counts / 1_000_000
+    assert found.baseline_median_s is None
+    assert found.notes == ()
+    (change,) = found.counts
+    assert (change.baseline, change.candidate, change.exact) == (1_000_000, counts, True)
+
+
+def test_figures_alone_give_a_ratio_without_bounds() -> None:
+    found = one([counting([1_000_000], raw=False)], [counting([1_100_000], raw=False)])
+    assert (found.verdict, found.ratio) == ("slower", 1.1)
+    assert (found.ratio_low, found.ratio_high) == (None, None)
+    assert "+10.00 % (1,000,000 to 1,100,000, no interval: under 20 counts" in found.reason
+
+
+def test_counts_that_vary_have_an_interval() -> None:
+    drawn = np.random.default_rng(1)
+    before, after = (
+        [int(n) for n in drawn.normal(mean, 1000, 200)] for mean in (1_000_000, 1_060_000)
+    )
+    found = one([counting(before, figure="cycles")], [counting(after, figure="cycles")])
+    assert (found.verdict, found.judged_by) == ("slower", "cycles")
+    assert found.ratio == pytest.approx(1.06, rel=1e-3)
+    assert found.ratio_low is not None
+    assert found.ratio_high is not None
+    assert 1.05 < found.ratio_low < found.ratio < found.ratio_high < 1.07
+    assert "95 % interval +5." in found.reason
+    assert found.notes == ("one run a side: variation from run to run is not in the interval",)
+    runs = [counting([n] * 30) for n in (1000, 1010, 1005)]
+    assert one(runs, [counting([1200] * 30)]).counts[0].exact is False
+
+
+def test_counts_are_shown_beside_latencies_and_do_not_judge_then() -> None:
+    sides = []
+    for cycles, median_s in ((240_000, 1e-3), (480_000, 1.001e-3)):
+        timed = run(median_s)
+        sides.append(Measured(timed.row, timed.latency_s, {"cycles": np.full(300, float(cycles))}))
+    found = one(sides[:1], sides[1:])
+    assert (found.verdict, found.judged_by) == ("same", "latency")
+    assert [(c.figure, c.ratio, c.exact) for c in found.counts] == [("cycles", 2.0, True)]
+
+
+def test_counts_of_unlike_boards_are_not_compared() -> None:
+    found = one([counting([100])], [counting([100], board="other")])
+    assert (found.verdict, found.counts) == ("not_comparable", ())
+    assert found.reason == "board differs: baseline a board, candidate other"
+    none = one([counting([100])], [counting([0])])
+    assert none.reason == "baseline run a: 0 latencies are on record, 20 are needed"
+
+
+def test_the_port_of_a_device_is_no_condition() -> None:
+    sides = [
+        Measured(
+            row(measurement(source="emulated", options={"port": port, "probe": port[9:]})),
+            np.empty(0),
+            {"instructions": np.array([1000.0])},
+        )
+        for port in ("socket://127.0.0.1:40229", "socket://127.0.0.1:51159")
+    ]
+    found = one(sides[:1], sides[1:])
+    assert (found.verdict, found.ratio) == ("same", 1.0)
+
+
+def test_the_table_shows_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    found = one([counting([1_000_000])], [counting([1_050_000])])
+    comparison_table([found])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no latency; instructions an inference +5.00 % (1,000,000 to 1,050,000, exact)" in shown
+    assert "1.05 M" in shown
+    assert "1.050" in shown
+    assert "slower" in shown

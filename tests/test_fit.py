@@ -22,6 +22,7 @@ from edgedeploy.records import Target
 from edgedeploy.target import load_target
 
 MIB = 2**20
+DIGITS = (1, 1, 8, 8)
 TENSORS = st.lists(
     st.tuples(st.integers(1, 5000), st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=20
 )
@@ -229,6 +230,93 @@ def test_what_is_short_is_named(mobilenet: onnx.ModelProto) -> None:
         check_fit(mobilenet, tight, "int8")
     assert "its tensors need" in caught.value.message
     assert "PSRAM has 1,300,000 bytes" in caught.value.message
+
+
+def unpacking(**memory: int) -> Target:
+    """A board whose firmware unpacks weights at load."""
+    board = load_target("rv32-virtual")
+    return small(board, **{**board.memory_bytes, "unpacked_weight": 2, **memory})
+
+
+def wide_biases(made: onnx.ModelProto) -> int:
+    """Bytes of the biases, 8 each, which a device does not report among its unpacked weights."""
+    sizes = {t.name: math.prod(t.dims) for t in made.graph.initializer}
+    biased = [n for n in made.graph.node if n.op_type in {"Conv", "Gemm"}]
+    return sum(aligned(8 * sizes[n.input[2]]) for n in biased)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_unpacked_weights_are_those_that_the_device_reports(
+    tmp_path: Path, mobilenet: onnx.ModelProto
+) -> None:
+    """`unpacked_weights` of the networks' reports from rv32-virtual."""
+    import torch
+
+    from edgedeploy.zoo import digits
+    from edgedeploy.zoo import mobilenet as zoo
+
+    reported = []
+    for network, shape in ((digits.build(), DIGITS), (zoo.build(10, 1.0), (1, 3, 224, 224))):
+        path = tmp_path / "net.onnx"
+        sample = (torch.zeros(shape),)
+        torch.onnx.export(network.eval(), sample, path, opset_version=18, dynamo=False)
+        made = simplify(onnx.load(path))[0]
+        fit = check_fit(made, unpacking(), "int8")
+        assert fit.weights_in == "psram"
+        free = 8 * MIB - fit.arena_psram_bytes - fit.unpacked_bytes
+        assert fit.psram_free_bytes == free
+        reported.append((fit.unpacked_bytes - wide_biases(made), 8 * MIB - free))
+    (small_net, _), (large_net, taken) = reported
+    assert (small_net, large_net) == (71_120, 4_620_400)
+    assert 0.98 < taken / 6_164_144 <= 1  # `psram_arena`, which has the engine's tables too
+    board = load_target("esp32s3")
+    assert "unpacked_weight" not in board.memory_bytes
+    assert check_fit(mobilenet, board, "int8").unpacked_bytes == 0
+
+
+def product(inner: int, outer: int) -> onnx.ModelProto:
+    weight = TensorProto(name="w", dims=(inner, outer), data_type=TensorProto.FLOAT)
+    made = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, inner)}, {"y": (1, outer)})
+    made.graph.initializer.append(weight)
+    return made
+
+
+def test_weights_that_only_fit_packed_are_refused() -> None:
+    made = product(2350, 2000)  # 4.7 MB, and 9.4 MB unpacked
+    with pytest.raises(UnsupportedError) as caught:
+        check_fit(made, unpacking(), "int8")
+    message = caught.value.message
+    assert message.startswith(
+        "does not fit rv32-virtual in int8: its weights of 4,700,000 bytes (4.48 MiB) take"
+    )
+    assert "once unpacked, SRAM and PSRAM have 8,716,288 bytes (8.31 MiB): " in message
+    assert "too much" in message
+    assert "fewer parameters" in caught.value.hint
+    assert "smaller input" not in caught.value.hint
+    packed = check_fit(made, load_target("esp32s3"), "int8")
+    assert packed.unpacked_bytes == 0
+
+
+def test_what_psram_lacks_for_unpacked_weights_lies_in_sram_and_tensors_come_on_top() -> None:
+    made = product(1024, 1024)
+    size = 2 * MIB + aligned(256) + aligned(8 * 1024)
+    fit = check_fit(made, unpacking(psram=2 * MIB), "int8")
+    assert (fit.unpacked_bytes, fit.weights_in, fit.psram_free_bytes) == (size, "sram", 0)
+    assert fit.arena_sram_bytes == 2048
+    assert fit.sram_free_bytes == 327_680 - (size - 2 * MIB) - 2048
+    assert fit.notes == (
+        "PSRAM has no room for 8,448 bytes (0.01 MiB) of the unpacked weights: in SRAM",
+    )
+    with pytest.raises(UnsupportedError) as caught:
+        check_fit(made, unpacking(psram=2 * MIB, sram_arena=9000), "int8")
+    assert "once unpacked, and its tensors need" in caught.value.message
+    assert "fewer parameters" in caught.value.hint
+    assert "smaller input" in caught.value.hint
+
+
+def test_16_bits_are_as_wide_unpacked_as_in_the_file() -> None:
+    fit = check_fit(product(64, 64), unpacking(), "int16")
+    assert fit.unpacked_bytes == 2 * 64 * 64 + 8 * 64
 
 
 def test_the_size_of_the_compiled_file_decides_where_it_is_known() -> None:

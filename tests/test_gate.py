@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from specimens import joules, latencies, measurement, row, top1
 
@@ -55,6 +56,32 @@ def test_slower_with_a_limit_lets_less_through() -> None:
     gate(pair(1.04), "slower:5%")
     assert "+6.0 %" in refusal(pair(1.06), "slower:5%")
     assert "+6.0 %" in refusal(pair(1.06), " slower : 5 % ")
+
+
+def counted(before: int, after: int) -> tuple[Comparison, ...]:
+    sides = [
+        Measured(
+            row(measurement(source="emulated")), np.empty(0), {"instructions": np.full(3, float(n))}
+        )
+        for n in (before, after)
+    ]
+    return compare(sides[:1], sides[1:], resamples=50)
+
+
+def test_instructions_are_a_measure_of_slower_where_there_is_no_latency() -> None:
+    for text in ("slower", "slower:5%"):
+        assert refusal(counted(1_000_000, 1_060_000), text) == (
+            f"gate {text!r} says no: host fp32: slower, no latency; instructions an inference"
+            " +6.00 % (1,000,000 to 1,060,000, exact)"
+        )
+    gate(counted(1_000_000, 1_050_000), "slower:5%")
+    gate(counted(1_000_000, 1_010_000), "slower")
+    gate(counted(1_000_000, 900_000), "slower")
+
+
+def test_a_limit_below_the_equivalence_holds_for_exact_counts() -> None:
+    assert "+1.50 %" in refusal(counted(1_000_000, 1_015_000), "slower:1%")
+    gate(counted(1_000_000, 1_010_000), "slower:1%")
 
 
 def test_accuracy_with_a_limit_in_points() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgedeploy import __version__
 from edgedeploy.comparison import Measured
+from edgedeploy.counts import COUNTED
 from edgedeploy.records import Failure, Report, Row
 from edgedeploy.store import Run, open_run
 
@@ -65,5 +66,6 @@ def measured_rows(names: list[str]) -> list[Measured]:
         for row in report_of(run).rows:
             series = run.series(row.target, row.precision) if row.measurement else {}
             _, latency_s = series.get("latency", (np.empty(0), np.empty(0)))
-            found.append(Measured(row, latency_s))
+            counts = {str(name): series[name][1] for name in COUNTED if name in series}
+            found.append(Measured(row, latency_s, counts))
     return found
