@@ -100,6 +100,12 @@ def test_over_a_socket_the_firmware_tells_the_hash(
     with device:
         device.put(model)
         target.device_options["serial"]["port"] = device.run_options()["port"]
+        with (
+            SerialDevice(target) as board,
+            pytest.raises(InputError, match=r"says it is 'qemu .*', expected 'esp32s3'"),
+        ):
+            board.put(model)
+        target.run_options.pop("board")
         with SerialDevice(target) as board:
             assert board.put(model) == str(model)
             wanted = hashlib.sha256(other.read_bytes()).hexdigest()[:12]

@@ -211,10 +211,7 @@ def test_a_board_of_somebody_else_is_left_as_it_is(
 ) -> None:
     port = bench.folder / "ttyACM0"
     said = f"the board at {port} does not answer as edgedeploy's firmware, and none is built here"
-    with (
-        bench.device(**options) as device,
-        pytest.raises(MissingError, match=said) as caught,
-    ):
+    with bench.device(**options) as device, pytest.raises(MissingError, match=said) as caught:
         device.put(bench.model)
     assert "no answer to hello" in caught.value.message
     assert remedy in caught.value.hint

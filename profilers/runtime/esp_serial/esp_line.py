@@ -98,6 +98,9 @@ class Line:
         self._port: serial.Serial | socket.socket
         if port.startswith("socket://"):  # pyserial's own would read byte by byte
             host, _, number = port.removeprefix("socket://").rpartition(":")
+            if not 0 < int(number) < 1 << 16:  # the system would take a remainder of it
+                msg = f"{number} is no number of a TCP port"
+                raise ValueError(msg)
             address = host.removeprefix("[").removesuffix("]"), int(number)
             self._port = socket.create_connection(address, timeout_s)
             self._port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,7 +132,7 @@ def opened(port: str, baud: int, timeout_s: float) -> Line:
     """The line to a board. Raises `Missing`, `BadInput`."""
     try:
         return Line(port, baud, timeout_s)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         msg = f"port {port!r} with baud {baud} is not possible: {error}"
         raise BadInput(msg, "A port is a device's path or socket://host:port.") from error
     except OSError as error:

@@ -329,3 +329,15 @@ def test_a_board_without_end_of_restarts_says_how_often(
         program = attached(board.port)
         with pytest.raises(StartedOver, match="3 times in a row while running"):
             program.run(INPUTS)
+
+
+def test_a_board_that_starts_over_at_each_run_is_named(
+    attached: Callable[..., ModuleType],
+) -> None:
+    with FakeBoard(resets={"run": 99}) as board:
+        program = attached(board.port)
+        with pytest.raises(StartedOver, match="3 times in a row while running") as caught:
+            program.run(INPUTS)
+        assert 'it printed "Guru Meditation Error: panic\'ed"' in str(caught.value)
+        assert "supply" in caught.value.hint
+        assert program.facts()["sessions_lost"] == 3
