@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 Table = dict[str, Any]
 Value = Any  # what a node may hold as an attribute
 FORMAT = 1
+FLOAT_BITS = 24
+# what the executor computes in double
+IN_DOUBLE = {
+    TargetPlatform.ESPDL_H_PRE_INT16,
+    TargetPlatform.ESPDL_S3_H_PRE_INT16,
+    TargetPlatform.ESPDL_C_H_PRE_INT16,
+}
 # ahead of the flatbuffer in an EDL2 file
 HEADER_BYTES = 16
 BITS = {TensorDataType.INT8: 8, TensorDataType.INT16: 16}
@@ -130,6 +137,21 @@ def write(graph: BaseGraph, first: list[torch.Tensor], mlperf: str, path: Path, 
     finally:
         exporter.__dict__.clear()
         ExporterPatternInfo().reset()
+
+
+def exact_biases(graph: BaseGraph) -> None:
+    """Keep biases of more than 24 bits in double: in float32 half a step added is lost or a step.
+
+    The simulator would then add another bias than the file holds.
+    """
+    for op in graph.operations.values():
+        if not isinstance(op, QuantableOperation):
+            continue
+        configs = op.config.input_quantization_config
+        for variable, config in zip(op.inputs, configs, strict=False):
+            wide = config.num_of_bits > FLOAT_BITS and op.platform in IN_DOUBLE
+            if wide and variable.is_parameter and isinstance(variable.value, torch.Tensor):
+                variable.value = variable.value.double()
 
 
 def as_held(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from device_graph import as_held, store, write
+from device_graph import as_held, exact_biases, store, write
 from esp_ppq import QuantizationSettingFactory
 from esp_ppq.api import espdl_quantize_onnx, get_target_platform
 from esp_ppq.core import TensorQuantizationConfig
@@ -148,7 +148,7 @@ def with_int16(setting: Setting, wide: list[str], chip: str) -> Setting:
 def quantized_graph(request: Table, setting: Setting, samples: Samples) -> BaseGraph:
     """esp-ppq's quantized graph of the model."""
     fix_chance(request["options"]["seed"])
-    return espdl_quantize_onnx(
+    graph = espdl_quantize_onnx(
         onnx_import_file=copied(request),
         espdl_export_file=str(Path(request["work"], "model.espdl")),
         calib_dataloader=samples,
@@ -165,6 +165,8 @@ def quantized_graph(request: Table, setting: Setting, samples: Samples) -> BaseG
         skip_export=True,
         verbose=0,
     )
+    exact_biases(graph)
+    return graph
 
 
 def copied(request: Table) -> str:

@@ -87,6 +87,32 @@ static uint64_t divide(uint64_t value, uint64_t divisor, int32_t *exponent) {
     return keep_24(quotient, exponent, rest != 0);
 }
 
+/* By hand, for not every target's library divides 64 bits. */
+static uint64_t whole_quotient(uint64_t value, uint64_t divisor) {
+    uint64_t quotient = 0, rest = 0;
+    for (int bit = 63; bit >= 0; bit--) {
+        rest = rest << 1 | (value >> bit & 1);
+        bool fits = rest >= divisor;
+        quotient = quotient << 1 | fits;
+        rest -= fits ? divisor : 0;
+    }
+    return quotient;
+}
+
+int32_t round_ratio(int64_t value, int64_t divisor, int32_t shift) {
+    int64_t limit = (int64_t)1 << 40;
+    if (shift > 20 || shift < -20 || divisor > limit >> 18 || value > limit || value < -limit) {
+        return round_ratio_float(value, divisor, shift);
+    }
+    uint64_t by = (uint64_t)divisor << (shift > 0 ? shift : 0);
+    int64_t scaled = (int64_t)((uint64_t)value << (shift < 0 ? -shift : 0));
+    int64_t twice = 2 * scaled + (int64_t)by;
+    if (twice >= 0) {
+        return saturate((int64_t)whole_quotient((uint64_t)twice, 2 * by));
+    }
+    return saturate(-(int64_t)whole_quotient(2 * by - 1 + (uint64_t)-twice, 2 * by));
+}
+
 int32_t round_ratio_float(int64_t value, int64_t divisor, int32_t shift) {
     bool negative = value < 0;
     int32_t exponent = -shift;

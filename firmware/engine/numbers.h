@@ -1,5 +1,6 @@
-/* Integer arithmetic that equals the simulator's: round half up, and where a value needs more bits
- * than a float's 24, rounded as its float32 arithmetic does. */
+/* Integer arithmetic that equals the simulator's: round half up, exact for 16 bits, which it
+ * computes in double; for 8 bits rounded as its float32 arithmetic does where a value needs more
+ * bits than a float's 24. */
 #ifndef EDGEDEPLOY_NUMBERS_H
 #define EDGEDEPLOY_NUMBERS_H
 
@@ -19,7 +20,9 @@ static inline int32_t round_shift(int32_t value, int32_t shift) {
 int32_t round_shift_wide(int64_t value, int32_t shift);
 /* As float32 arithmetic gives it: value * 2^-shift and its sum with 0.5 are rounded to 24 bits. */
 int32_t round_shift_float(int64_t value, int32_t shift);
-/* The same of value / divisor * 2^-shift, divisor over 0. */
+/* floor(value / divisor * 2^-shift + 0.5), divisor over 0. */
+int32_t round_ratio(int64_t value, int64_t divisor, int32_t shift);
+/* The same as float32 arithmetic gives it. */
 int32_t round_ratio_float(int64_t value, int64_t divisor, int32_t shift);
 
 /* The bits of the float32 nearest to value / divisor * 2^exponent, divisor over 0. */

@@ -57,18 +57,19 @@ static void quick_row(const element_detail *d, const int8_t *a, const int8_t *b,
     }
 }
 
-static int32_t one_value(const element_detail *d, int64_t a, int64_t b) {
+static int32_t one_value(const element_detail *d, int64_t a, int64_t b, bool wide) {
+    int32_t (*rounded)(int64_t, int32_t) = wide ? round_shift_wide : round_shift_float;
     switch (d->kind) {
     case PRODUCT:
-        return round_shift_float(a * b, d->shift);
+        return rounded(a * b, d->shift);
     case SLOPE:
-        return a < 0 ? round_shift_float(a * b, d->slope_shift) : round_shift_float(a, d->shift);
+        return a < 0 ? rounded(a * b, d->slope_shift) : rounded(a, d->shift);
     default:
         a = d->align_a == 0 ? a : clamp32(round_shift_wide(a, d->align_a), d->least, d->most);
         b = d->align_b == 0 ? b : clamp32(round_shift_wide(b, d->align_b), d->least, d->most);
         a = (int64_t)((uint64_t)a << d->shift_a);
         b = (int64_t)((uint64_t)b << d->shift_b);
-        return round_shift_float(d->kind == SUM ? a + b : a - b, d->shift);
+        return rounded(d->kind == SUM ? a + b : a - b, d->shift);
     }
 }
 
@@ -88,7 +89,8 @@ static void run_element(const model *model, const step *step) {
         }
         for (uint32_t i = 0; i < row && !d->quick; i++) {
             int32_t value = one_value(d, value_at(&a, at_a + i * d->a[d->rank - 1]),
-                                      value_at(&b, at_b + i * d->b[d->rank - 1]));
+                                      value_at(&b, at_b + i * d->b[d->rank - 1]),
+                                      output->type == ENGINE_INT16);
             value = clamp32(value, d->low, d->high);
             if (output->type == ENGINE_INT16) {
                 ((int16_t *)(void *)output->data)[at + i] = (int16_t)value;

@@ -34,7 +34,7 @@ static void store(tensor *tensor, uint32_t index, int32_t value) {
     }
 }
 
-/* sum / count * 2^-shift, rounded as the simulator does in float32. The quick way is exact too:
+/* sum / count * 2^-shift, rounded as the simulator does: in float32 for 8 bits. The quick way is exact too:
  * with |result| < 2^8 float32 is off by less than 2^-16, and what is not a half is at least
  * 1 / (2 * count * 2^shift) away from one. */
 static int32_t mean_of(int64_t sum, uint32_t count, int32_t shift, bool narrow) {
@@ -48,7 +48,7 @@ static int32_t mean_of(int64_t sum, uint32_t count, int32_t shift, bool narrow) 
         }
         return -(int32_t)((uint32_t)(2 * by - 1 - twice) / (uint32_t)(2 * by));
     }
-    return round_ratio_float(sum, count, shift);
+    return narrow ? round_ratio_float(sum, count, shift) : round_ratio(sum, count, shift);
 }
 
 static void run_average_pool(const model *model, const step *step) {

@@ -84,7 +84,9 @@ static void run_linear(const model *model, const step *step) {
                 int32_t above = left * value_at(input, a + i) + right * value_at(input, b + i);
                 int32_t below = left * value_at(input, c + i) + right * value_at(input, e + i);
                 int64_t sum = (int64_t)up * above + (int64_t)down * below;
-                int32_t value = clamp32(round_shift_float(sum, d->shift), d->low, d->high);
+                int32_t value = output->type == ENGINE_INT16 ? round_shift_wide(sum, d->shift)
+                                                             : round_shift_float(sum, d->shift);
+                value = clamp32(value, d->low, d->high);
                 if (output->type == ENGINE_INT8) {
                     ((int8_t *)output->data)[at] = (int8_t)value;
                 } else {

@@ -5,11 +5,11 @@ FLAGS := -std=c11 -Wall -Wextra -Werror -O1 -g -fno-omit-frame-pointer -I. -DENG
 LINK := -fsanitize=fuzzer,address,undefined
 
 ifeq ($(shell command -v $(CC)),)
-$(error $(CC) is not here; "make system" in the folder above installs it (clang libclang-rt-dev))
+$(error $(CC) is not here; "make system" installs it (clang libclang-rt-dev))
 endif
 RUNTIME := $(shell $(CC) -print-runtime-dir)
 ifeq ($(wildcard $(RUNTIME)/libclang_rt.fuzzer*.a),)
-$(error clang's libFuzzer is not here, looked for in $(RUNTIME); "make system" in the folder above \
+$(error clang's libFuzzer is not here, looked for in $(RUNTIME); "make system" \
 installs it (libclang-rt-dev))
 endif
 

@@ -230,7 +230,7 @@ def test_an_unknown_port_and_an_absent_compiler_are_named(tmp_path: Path) -> Non
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
     absent = make("PORT=qemu-xtensa", f"BUILD={tmp_path / 'x'}", path=str(tools))
     assert absent.returncode == 2
-    message = 'xtensa-lx106-elf-gcc is not here; "make toolchain" in the folder above installs it'
+    message = 'xtensa-lx106-elf-gcc is not here; "make toolchain" installs it'
     assert message in absent.stderr
     assert not (tmp_path / "x").exists()
 

@@ -223,3 +223,20 @@ def test_wrong_inputs_say_what_was_found_and_expected(
         emulator.run({"x": np.zeros((1, 3, 16, 16))})
     with pytest.raises(emulator.BadInput, match=r"expected float32 \(2, 1, 3, 16, 16\)"):
         emulator.run_many({"x": np.zeros((2, 3, 16, 16), np.float32)})
+
+
+def test_biases_of_int16_are_those_of_the_file(emulator: ModuleType, nets: ModuleType) -> None:
+    """Half a step added to more than 2^23 of them is lost, or becomes a step, in float32."""
+    from esp_ppq.quantization.qfunction import PPQuantFunction
+
+    emulator.load(str(nets.compiled("plain", "int16").path), {})
+    largest = 0.0
+    for op in emulator.current().graph.operations.values():
+        if op.type not in {"Conv", "Gemm"} or len(op.inputs) < 3:
+            continue
+        bias, config = op.inputs[2].value, op.config.input_quantization_config[2]
+        scale = float(config.scale)
+        steps = PPQuantFunction(bias, config).double().numpy() / scale
+        assert np.array_equal(steps, np.floor(bias.double().numpy() / scale + 0.5)), op.name
+        largest = max(largest, float(np.abs(steps).max()))
+    assert largest > 2**23
