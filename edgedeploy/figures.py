@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from edgedeploy.counts import COUNTED
 from edgedeploy.energy import RawSeries
 from edgedeploy.power import power_figures
 from edgedeploy.records import (
@@ -39,8 +40,8 @@ FIGURE_LABELS = {
     "latency_cv": "CV",
     "latency_drift": "Drift",
     "latency_count": "Timed",
-    "cycles": "Cycles",
     "instructions": "Instructions",
+    "cycles": "Cycles",
     "throughput_hz": "Throughput",
     "throughput_concurrency": "Streams",
     "power_w": "Power",
@@ -77,7 +78,6 @@ DEVICE_MEMORY = {
     "memory_psram_bytes": ("psram_arena",),
     "memory_stack_bytes": ("stack_peak",),
 }
-COUNTED = ("cycles", "instructions")
 LOWER_IS_BETTER = ("nme", "mse", "rmse", "mae", "loss", "error", "lpips", "perplexity", "bpp")
 SIGNED = ("latency_drift",)
 PERCENT = ("latency_cv", "latency_drift", "top1_agreement")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from specimens import IDLE, LATENCY, S, artifact, channel, latencies, measurement, model, top1
 
+from edgedeploy.counts import COUNTED
 from edgedeploy.energy import RawSeries
 from edgedeploy.figures import (
-    COUNTED,
     DEVICE_MEMORY,
     FIGURE_LABELS,
     format_figure,

@@ -7,7 +7,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from edgedeploy.figures import COUNTED, format_figure
+from edgedeploy.counts import COUNTED
+from edgedeploy.figures import format_figure
 from edgedeploy.records import Figure, Layer, Measurement, Missed, Row, Series
 from edgedeploy.report import charts, svg
 from edgedeploy.report.table import figure_label

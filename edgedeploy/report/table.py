@@ -2,7 +2,8 @@
 
 from typing import Literal, NamedTuple, get_args
 
-from edgedeploy.figures import COUNTED, FIGURE_LABELS, format_figure, lower_is_better
+from edgedeploy.counts import COUNTED
+from edgedeploy.figures import FIGURE_LABELS, format_figure, lower_is_better
 from edgedeploy.records import Figure, Report, Row, Source
 from edgedeploy.report.text import NULL, TIMES, legend, one_line, row_names
 

@@ -18,7 +18,7 @@ SUPERSCRIPTS: dict[Source, str] = {
     "published": "\N{MODIFIER LETTER SMALL P}",
 }
 MEANINGS: dict[Source, str] = {
-    "measured": "measured on the device",
+    "measured": "measured on the device, file sizes on this host",
     "emulated": "emulated by a simulator of the device",
     "estimated": "estimated by a formula",
     "published": "published by its source",

@@ -176,7 +176,7 @@ def test_one_source_needs_no_marks() -> None:
     report, series = sample()
     rows = tuple(row for row in report.rows if row.target != "esp32-s3")
     page = Page(to_html(msgspec.structs.replace(report, rows=rows), series))
-    assert "All figures are measured on the device." in page.text
+    assert "All figures are measured on the device, file sizes on this host." in page.text
     assert [c[3] for c in page.cells if c[:2] == ["hostx86-64 host", "fp32"]] == ["97.78 %"]
 
 
