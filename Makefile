@@ -1,14 +1,20 @@
 # make deploy: set everything up and deploy. make test: set everything up and test.
 # Variables of `make deploy`: TARGET (several, with commas), WORKLOAD (a name or a path), PRECISION,
-# PORT (the serial port of a board).
+# PORT (the serial port of a board), BESIDE (a workload that runs on the device at the same time),
+# EMULATE=1 (an accuracy from this host where a toolchain is missing), STRICT=1 (a toolchain that did
+# less than asked fails its row).
 TARGET ?= host
 WORKLOAD ?= digits
 PRECISION ?=
 PORT ?=
+BESIDE ?=
+EMULATE ?=
+STRICT ?=
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OPTIONS := $(if $(PRECISION),--precision $(PRECISION)) $(if $(PORT),--port $(PORT))
+OPTIONS := $(if $(PRECISION),--precision $(PRECISION)) $(if $(PORT),--port $(PORT)) \
+  $(if $(BESIDE),--beside $(BESIDE)) $(if $(EMULATE),--emulate) $(if $(STRICT),--strict)
 
 .PHONY: deploy test lint doctor bench wheel schema lock system toolchain firmware clean
 
@@ -36,9 +42,11 @@ wheel: $(VENV)/ready
 schema: $(VENV)/ready
 	$(BIN)/python -m edgedeploy.schemas
 
-# System packages that some tests need: a browser for the HTML report, a fuzzer's compiler.
+# System packages that some tests need: a browser for the HTML report, a fuzzer's compiler, an SSH
+# server (the tests start their own on loopback; where systemd runs, the package starts one as well).
 system: toolchain
-	apt-get install --yes --no-install-recommends chromium clang libclang-rt-dev
+	apt-get install --yes --no-install-recommends chromium clang libclang-rt-dev \
+	  openssh-server openssh-client
 
 # System packages of the virtual boards: cross compilers and the emulator.
 toolchain:

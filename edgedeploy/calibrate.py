@@ -1,5 +1,6 @@
 """Representative inputs for calibration and parity, as whole inferences, with a fingerprint."""
 
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from edgedeploy.workload import DataSpec, InputSpec, Workload
 
 Array = npt.NDArray[Any]
 DEFAULT_COUNT = 64
+# A number of samples that nobody asked for is held under this.
+DEFAULT_BYTES = 1 << 30
 
 
 def match_inputs(specs: tuple[InputSpec, ...], names: list[str]) -> dict[str, InputSpec]:
@@ -169,12 +172,33 @@ def collect(dataset: Dataset, inputs: tuple[InputSpec, ...], count: int) -> dict
     return {name: np.stack(values) for name, values in found.items()}
 
 
+def sample_count(
+    spec: DataSpec, inputs: tuple[InputSpec, ...], by_default: int | None = None
+) -> int:
+    """How many inferences to calibrate with: what the data's own `count` says, else `by_default` of
+    the target, held to 1 GiB of inputs.
+    """
+    if spec.count:
+        return spec.count
+    one = sum(_size_bytes(each) for each in inputs)
+    return max(1, min(by_default or DEFAULT_COUNT, DEFAULT_BYTES // max(1, one)))
+
+
+def _size_bytes(spec: InputSpec) -> int:
+    return math.prod(spec.shape or (1,)) * np.dtype(spec.dtype or "float32").itemsize
+
+
 def calibrate(
-    workload: Workload, inputs: tuple[InputSpec, ...], *, use_cache: bool = True
+    workload: Workload,
+    inputs: tuple[InputSpec, ...],
+    *,
+    by_default: int | None = None,
+    use_cache: bool = True,
 ) -> tuple[Calibration, Cached]:
     """The calibration set as .npz, cached by everything that determines it.
 
-    What a Python loader reads and imports is noted while it runs, and counts from then on. Raises
+    `by_default` is the number of samples where the workload names none (see `sample_count`). What a
+    Python loader reads and imports is noted while it runs, and counts from then on. Raises
     `DataError` when there are no samples or they do not fit the inputs.
     """
     spec = workload.calibration
@@ -182,7 +206,7 @@ def calibrate(
         msg = f"workload {workload.name!r} has no calibration data, which int8 needs"
         hint = "Add [calibration] (or --calibration images/); layout 'seeded' claims no accuracy."
         raise DataError(msg, hint=hint)
-    count = spec.count or DEFAULT_COUNT
+    count = sample_count(spec, inputs, by_default)
     dataset = open_sample(spec, inputs, workload.folder, count)
     parts = fingerprint(dataset)
     arrays: dict[str, Array] = {}

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from edgedeploy import stage_verbs
 from edgedeploy.errors import EXIT_CODES, EdgeDeployError, InputError
 from edgedeploy.options import (
     SOURCES,
+    Containers,
     ExplainCache,
     Json,
     NoCache,
@@ -52,8 +54,20 @@ def deploy(
     workload: Annotated[str | None, typer.Argument(metavar="WORKLOAD", help=SOURCES)] = None,
     target: TargetNames = "host",
     port: Port = None,
+    container: Containers = None,
     no_cache: NoCache = False,
     explain_cache: ExplainCache = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where a toolchain did less than asked.")
+    ] = False,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="An accuracy from this host where a toolchain is missing."),
+    ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--beside", help="A workload to run on the device at the same time."),
+    ] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", help="Go on with a run: its id, or last.")
     ] = None,
@@ -66,10 +80,14 @@ def deploy(
     if resume and port:
         msg = "--resume goes on with the targets of its run, and --port would change one"
         raise InputError(msg, hint="Start a new run, or name the port in EDGEDEPLOY_PORT_<TARGET>.")
+    if resume and (strict or emulate or beside):
+        msg = "--resume goes on with a run as asked; --strict, --emulate and --beside are new"
+        raise InputError(msg, hint="Start a new run with them.")
     if resume:
         from edgedeploy.store import open_run
 
         run = open_run(resume)
+        run.forget_lost()
     else:
         run = _new_run(
             options.workload(str(workload)),
@@ -78,7 +96,11 @@ def deploy(
             plan,
             port=port,
             use_cache=not no_cache,
+            strict=strict,
+            emulate=emulate,
+            beside=beside or [],
         )
+    _use_containers(container, run)
     _measure(run, json=json, explain_cache=explain_cache)
 
 
@@ -91,10 +113,12 @@ def bench(
     workload: WorkloadName,
     target: TargetNames = "host",
     port: Port = None,
+    container: Containers = None,
     json: Json = False,
 ) -> None:
     """Measure again, on the artifacts already compiled and without the parity ladder."""
     run = _new_run(options.workload(workload), target, options, plan, port=port, with_ladder=False)
+    _use_containers(container, run)
     _measure(run, json=json, explain_cache=False)
 
 
@@ -175,9 +199,9 @@ def compare(
 def targets(json: Json = False) -> None:
     """List the targets known."""
     from edgedeploy.show import target_table
-    from edgedeploy.target import load_target, target_files
+    from edgedeploy.target import every_target
 
-    found = [load_target(name) for name in sorted(target_files())]
+    found = every_target()
     answer(found, json, lambda: target_table(found))
 
 
@@ -232,11 +256,15 @@ def _new_run(
     port: str | None,
     use_cache: bool = True,
     with_ladder: bool = True,
+    strict: bool = False,
+    emulate: bool = False,
+    beside: Sequence[str] = (),
 ) -> "Run":
     from edgedeploy import __version__
     from edgedeploy._inproc.measure import host_facts
     from edgedeploy.store import Job, create_run
     from edgedeploy.target import load_targets
+    from edgedeploy.workload import load_workload
 
     job = Job(
         workload=workload,
@@ -245,9 +273,22 @@ def _new_run(
         plan=plan.plan(),
         use_cache=use_cache,
         with_ladder=with_ladder,
+        strict=strict,
+        emulate=emulate,
+        beside=tuple(load_workload(name) for name in beside),
         host=host_facts(),
     )
     return create_run(job, __version__)
+
+
+def _use_containers(asked: Sequence[str] | None, run: "Run") -> None:
+    from edgedeploy.container import use
+
+    try:
+        use(asked or (), run.state.job.targets)
+    except InputError:
+        run.discard_if_empty()
+        raise
 
 
 def _measure(run: "Run", *, json: bool, explain_cache: bool) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import msgspec
 
-from edgedeploy.cache import Cached, build, lookup
+from edgedeploy import container
+from edgedeploy.cache import Cached, build, cache_folder, lookup, storage_error
+from edgedeploy.calibrate import resolve_inputs
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
+from edgedeploy.inventory import base_name
 from edgedeploy.prepare import exact_fit, prepare
-from edgedeploy.records import Artifact, Calibration, Model, Target
-from edgedeploy.share import program_files
+from edgedeploy.records import Artifact, Calibration, Model, Preparation, Target
+from edgedeploy.share import parameters, program_files
 from edgedeploy.target import compiler_program
 from edgedeploy.worker import SERVE, Worker
 from edgedeploy.workload import Workload
@@ -43,16 +46,16 @@ class Compilers:
             worker.close(grace_s=0.5)
 
     def interpreter(self, program: Path) -> Interpreter:
-        """The interpreter of a program, chosen once."""
+        """The interpreter of a program, on this host or in a container; chosen once."""
         if program not in self._interpreters:
-            self._interpreters[program] = choose(program)
+            self._interpreters[program] = container.choose(program)
         return self._interpreters[program]
 
     def warm(self, program: Path) -> None:
         """Start a program and let it import its toolchain while something else goes on."""
         if program not in self._workers:
-            command = [self.interpreter(program).path, str(SERVE), str(program)]
-            worker = Worker(program.stem, command, timeout_s=self._timeout_s)
+            chosen = self.interpreter(program)
+            worker = container.serve(program, chosen, timeout_s=self._timeout_s)
             self._workers[program] = worker
             worker.start("probe")
             self._waiting.add(program)
@@ -73,6 +76,12 @@ class Compilers:
             self._workers.pop(program).close(grace_s=0.0)
             raise
         return answer | {"log": worker.log(), "worker": worker.meta}
+
+    def call_alone(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
+        """Call a function in a process of its own on this host, that needs no toolchain."""
+        command = [choose(program).path, str(SERVE), str(program)]
+        with Worker(program.stem, command, timeout_s=self._timeout_s) as worker:
+            return worker.call(function, **arguments)
 
     def ready(self, program: Path) -> Worker:
         """The worker of a program, its toolchain imported."""
@@ -139,6 +148,7 @@ def compile_model(
     program = compiler_program(target.compiler)
     requested = merged_options(target.compile_options, workload.compile_options, target)
     pass_data = data is not None and target.quantizer is None
+    more = _more_arguments(program, "compile_model", model, workload)
 
     def make(folder: Path) -> dict[str, Any]:
         output = folder / "artifact"
@@ -152,6 +162,7 @@ def compile_model(
             precision=precision,
             calibration=data.path if data and pass_data else None,
             options=requested,
+            **more,
         )
         path = Path(answer["path"])
         if not path.is_file():
@@ -176,6 +187,9 @@ def compile_model(
             peak_memory_bytes=answer["worker"].get("peak_memory_bytes"),
             log=answer["log"][-LOG_BYTES:],
             warnings=tuple(answer.get("warnings", ())),
+            downgrades=tuple(answer.get("downgrades", ())),
+            script=answer.get("script", ""),
+            virtual=bool(answer.get("virtual")),
         )
         built: dict[str, Any] = msgspec.to_builtins(artifact)
         return built
@@ -184,6 +198,7 @@ def compile_model(
         "model": file_sha256(source),
         "precision": precision,
         "calibration": data.fingerprint if data and pass_data else "",
+        **({"inputs": repr(more["inputs"])} if "inputs" in more else {}),
         **_tool_parts(program, compilers, requested),
     }
     cached = _kept(
@@ -209,6 +224,85 @@ def compile_model(
     ), events
 
 
+def prepare_without_toolchain(
+    model: Model,
+    target: Target,
+    precision: str,
+    workload: Workload,
+    *,
+    compilers: Compilers,
+    calibration: Callable[[], Calibration],
+    folder: Path,
+) -> Preparation | None:
+    """What the target's compiler would be given, written into `folder` while its toolchain is
+    missing; None where its program does not tell.
+
+    Raises `InputError` and `UnsupportedError` for what can be told to be wrong already.
+    """
+    program = compiler_program(target.compiler)
+    if parameters(program, "prepare_model") is None:
+        return None
+    prepared, _ = prepare(model, target, precision, workload)
+    needs_data = not precision.startswith(FLOATS) and not target.quantizer
+    requested = merged_options(target.compile_options, workload.compile_options, target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise storage_error(err, folder) from err
+    answer = compilers.call_alone(
+        program,
+        "prepare_model",
+        model=prepared.path,
+        output=str(folder),
+        precision=precision,
+        calibration=calibration().path if needs_data else None,
+        options=requested,
+        **_more_arguments(program, "prepare_model", model, workload),
+    )
+    return Preparation(
+        folder=str(folder),
+        files=tuple(answer["files"]),
+        options=answer.get("options", {}),
+        script=answer.get("script", ""),
+        notes=(*prepared.notes, *answer.get("notes", ())),
+        warnings=tuple(answer.get("warnings", ())),
+    )
+
+
+def toolchain_rungs(
+    artifact: Artifact, target: Target, compilers: Compilers, inputs: str, output: str
+) -> dict[str, Any]:
+    """The toolchain's own steps of the parity ladder: `rungs` with `name` and `path`, `meanings`.
+
+    Empty where the compiler's program tells none.
+    """
+    program = compiler_program(target.compiler)
+    if artifact.kept is None or parameters(program, "rungs") is None:
+        return {"rungs": [], "meanings": {}}
+    return compilers.call(
+        program, "rungs", kept=artifact.kept, inputs=inputs, output=output, options={}
+    )
+
+
+def _more_arguments(
+    program: Path, function: str, model: Model, workload: Workload
+) -> dict[str, Any]:
+    """What a compiler gets only where its function names it: `inputs`, `states`."""
+    named, more = parameters(program, function) or (), dict[str, Any]()
+    if "inputs" in named:
+        fields = ("name", "dtype", "shape", "layout", "color", "value_range", "mean", "std")
+        resolved = msgspec.to_builtins(resolve_inputs(workload, model.inputs))
+        more["inputs"] = [{field: each[field] for field in fields} for each in resolved]
+    if "states" in named:
+        folder = cache_folder() / "states" / program.stem
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise storage_error(err, folder) from err
+        more["states"] = str(folder)
+    return more
+
+
 def layer_errors(
     model: Model, artifact: Artifact, target: Target, compilers: Compilers, inputs: str
 ) -> tuple[list[dict[str, Any]], str | None]:
@@ -222,7 +316,7 @@ def layer_errors(
     else:
         name = target.quantizer
     program = compiler_program(name)
-    if "def layer_errors(" not in program.read_text(encoding="utf-8"):
+    if parameters(program, "layer_errors") is None:
         return [], f"quantizer {name} does not tell errors by layer"
     answer = compilers.call(
         program,
@@ -311,13 +405,17 @@ def _kept(
 def merged_options(
     board: dict[str, Any], options: dict[str, Any], target: Target
 ) -> dict[str, Any]:
-    """A target's options, then a workload's for all, then those in a table of the target's name."""
-    plain = {key: value for key, value in options.items() if not isinstance(value, dict)}
-    own = options.get(target.name, {})
-    if not isinstance(own, dict):
-        msg = f"the options for target {target.name} are {own!r}, expected a table"
-        raise InputError(msg, hint=f"Write them as a table named {target.name}.")
-    return {**board, **plain, **own}
+    """A target's options, then a workload's for all, then those in a table of the target's name,
+    then those in one of its name with the device's.
+    """
+    merged = {**board, **{k: value for k, value in options.items() if not isinstance(value, dict)}}
+    for name in dict.fromkeys((base_name(target.name), target.name)):
+        own = options.get(name, {})
+        if not isinstance(own, dict):
+            msg = f"the options for target {name} are {own!r}, expected a table"
+            raise InputError(msg, hint=f"Write them as a table named {name}.")
+        merged |= own
+    return merged
 
 
 def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) -> dict[str, str]:

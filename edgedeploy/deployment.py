@@ -1,5 +1,6 @@
 """Artifact + Device -> Deployment: brought there, its hash read back there, loaded in a process."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -42,14 +43,19 @@ class Session:
 
     def infer(self, inputs: Path, outputs: Path) -> int:
         """Run every sample of an .npz through the artifact; answers how many there were."""
-        if self.tail is None:
-            answer = self.worker.call("measure.infer", inputs=str(inputs), outputs=str(outputs))
-            return int(answer["count"])
         with tempfile.TemporaryDirectory(prefix="edgedeploy-cut-") as scratch:
-            cut = str(Path(scratch, "cut.npz"))
-            answer = self.worker.call("measure.infer", inputs=str(inputs), outputs=cut)
-            self.tail.call("measure.infer", inputs=cut, outputs=str(outputs))
+            body = outputs if self.tail is None else Path(scratch, "cut.npz")
+            with self.device.exchange(inputs, body) as (given, wanted):
+                answer = self.worker.call("measure.infer", inputs=given, outputs=wanted)
+            self.behind(body, outputs)
         return int(answer["count"])
+
+    def behind(self, body: Path, outputs: Path) -> None:
+        """Run what lies behind the cut on what the part before it gave, both as .npz."""
+        if self.tail is not None:
+            self.tail.call("measure.infer", inputs=str(body), outputs=str(outputs))
+        elif body != outputs:
+            shutil.copyfile(body, outputs)
 
 
 @contextmanager
@@ -61,13 +67,9 @@ def deployed(
     Raises `StorageError` when the hash read on the device is not the artifact's, and whatever the
     runtime says of an artifact it cannot load.
     """
-    root = Path(artifact.folder or artifact.path)
     with ExitStack() as stack:
         device = stack.enter_context(open_device(target))
-        place = device.put(root)
-        path = place
-        if artifact.folder:
-            path = f"{place}/{Path(artifact.path).relative_to(root).as_posix()}"
+        place, path = artifact_place(device, artifact)
         program = runtime_program(target.profiler)
         worker = stack.enter_context(device.worker(program, timeout_s=timeout_s))
         requested = merged_options(target.run_options, workload.run_options, target)
@@ -104,6 +106,15 @@ def deployed(
             load_s=answer["load_s"],
             tail=tail,
         )
+
+
+def artifact_place(device: Device, artifact: Artifact) -> tuple[str, str]:
+    """Bring an artifact to a device: where its file or folder lies there, and its main file."""
+    root = Path(artifact.folder or artifact.path)
+    place = device.put(root)
+    if artifact.folder:
+        return place, f"{place}/{Path(artifact.path).relative_to(root).as_posix()}"
+    return place, place
 
 
 def emulated(

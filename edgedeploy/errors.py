@@ -72,6 +72,10 @@ class WorkerError(EdgeDeployError):
     """A program raised, crashed, hung, ran out of memory or answered nonsense."""
 
 
+class ConnectionLostError(WorkerError):
+    """The link to another host, or that host, went away while something ran there."""
+
+
 class StorageError(EdgeDeployError):
     """A file could not be written or read back: disk full, no permission, cut in half."""
 

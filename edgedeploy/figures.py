@@ -44,6 +44,8 @@ FIGURE_LABELS = {
     "cycles": "Cycles",
     "throughput_hz": "Throughput",
     "throughput_concurrency": "Streams",
+    "latency_chip_s": "Chip latency",
+    "throughput_chip_hz": "Chip rate",
     "power_w": "Power",
     "power_net_w": "Net power",
     "power_idle_w": "Idle power",
@@ -99,7 +101,8 @@ def row_figures(
     source: Source | None = None,
 ) -> dict[str, Figure]:
     """All figures of a row, in the order of `FIGURE_LABELS`: always the same ones but for what only
-    microcontrollers and emulators tell (cycles, instructions, SRAM, PSRAM, flash, stack).
+    microcontrollers and emulators tell (cycles, instructions, SRAM, PSRAM, flash, stack), and what
+    only a vendor's own tool does (chip latency, chip rate).
 
     `series` maps a Series' key to its times (ns) and values in SI units; key "latency" holds the
     start and the duration in s of every inference timed. What was read off the device has the
@@ -109,16 +112,16 @@ def row_figures(
     """
     source = measurement.source if measurement else source
     judged = measurement or emulation
+    made: Source = "emulated" if artifact and artifact.virtual else "measured"
     return {
         **_accuracy(judged.accuracy if judged else None, judged is not None),
         **_latency(measurement, series),
         **_counted(measurement, series),
         **_throughput(measurement),
+        **_told_by_vendor(measurement),
         **_power(measurement, series),
         **_memory(measurement),
-        "artifact_bytes": _had(
-            artifact.size_bytes if artifact else None, "B", "measured", "no artifact"
-        ),
+        "artifact_bytes": _had(artifact.size_bytes if artifact else None, "B", made, "no artifact"),
         "parameters": _had(model.parameters if model else None, "1", "estimated", "no model"),
         "macs": _had(
             model.macs if model else None,
@@ -130,7 +133,7 @@ def row_figures(
         "compile_s": _had(
             artifact.duration_s or None if artifact else None,
             "s",
-            "measured",
+            made,
             "not recorded" if artifact else "no artifact",
         ),
         "temperature_before_c": _temperature(measurement, after=False),
@@ -198,7 +201,7 @@ def _accuracy(accuracy: Accuracy | None, measured: bool) -> dict[str, Figure]:
 
 def _latency(measurement: Measurement | None, series: RawSeries) -> dict[str, Figure]:
     units = {name: "s" if name.endswith("_s") else "1" for name in FIGURE_LABELS}
-    names = [name for name in FIGURE_LABELS if name.startswith("latency")]
+    names = [name for name in FIGURE_LABELS if name.startswith("latency") and "chip" not in name]
     if measurement is None or LATENCY not in series:
         reason = "the raw latencies are not in the run's series file"
         reason = (measurement.timing_reason or reason) if measurement else "no measurement"
@@ -244,6 +247,17 @@ def _throughput(measurement: Measurement | None) -> dict[str, Figure]:
     return {
         "throughput_hz": _had(_rate_hz(best) if best else None, "Hz", source, reason),
         "throughput_concurrency": _had(best.concurrency if best else None, "1", source, reason),
+    }
+
+
+def _told_by_vendor(measurement: Measurement | None) -> dict[str, Figure]:
+    """What the vendor's own tool said; only of devices that have one."""
+    if measurement is None:
+        return {}
+    return {
+        told.name: _had(told.value, told.unit, measurement.source, None)
+        for told in measurement.vendor_figures
+        if told.name in FIGURE_LABELS
     }
 
 

@@ -39,6 +39,10 @@ print(json.dumps({"python": sys.version.split()[0], "versions": found}))
 """
 
 
+# the folder a program lies in, and what its kind is called in a variable's name
+_KINDS = {"compilers": "COMPILER", "runtime": "RUNTIME", "instrument": "INSTRUMENT"}
+
+
 class Header(Record, rename="kebab"):
     """What a program says it needs (PEP 723)."""
 
@@ -47,12 +51,16 @@ class Header(Record, rename="kebab"):
 
 
 class Interpreter(Record):
-    """The Python chosen for a program, why, and the versions that count for cache keys."""
+    """The Python chosen for a program, why, and the versions that count for cache keys.
+
+    Of a container, `path` is the Python inside and `image` the image's id.
+    """
 
     path: str
-    kind: Literal["named", "current", "isolated"]
+    kind: Literal["named", "current", "isolated", "container"]
     why: str
     versions: dict[str, str]
+    image: str = ""
 
 
 def read_header(program: Path) -> Header:
@@ -88,9 +96,29 @@ def read_header(program: Path) -> Header:
     return header
 
 
+def names_of(program: Path) -> tuple[str, str]:
+    """A program's name as variables spell it, and the first word of that name."""
+    name = re.sub(r"\W", "_", program.stem).upper()
+    return name, name.strip("_").partition("_")[0]
+
+
+def variables(program: Path) -> tuple[str, ...]:
+    """The environment variables that may name the Python for this program, the strongest first.
+
+    A compiler and a runtime may share a name and need different Pythons: the one with the kind in
+    its name is for one of them. All programs of a vendor may share one: `vendor_thing` takes
+    `vendor`'s where it has none of its own.
+    """
+    name, first = names_of(program)
+    kind = _KINDS.get(program.parent.name)
+    own = (f"EDGEDEPLOY_PYTHON_{kind}_{name}",) if kind else ()
+    return *own, f"EDGEDEPLOY_PYTHON_{name}", f"EDGEDEPLOY_PYTHON_{first}"
+
+
 def variable(program: Path) -> str:
-    """The environment variable in which a user names the Python for this program."""
-    return "EDGEDEPLOY_PYTHON_" + re.sub(r"\W", "_", program.stem).upper()
+    """The one of `variables` that is set; else the one of the program's whole name."""
+    found = next((name for name in variables(program) if os.environ.get(name)), None)
+    return found or f"EDGEDEPLOY_PYTHON_{names_of(program)[0]}"
 
 
 def choose(program: Path) -> Interpreter:
@@ -160,20 +188,21 @@ def _fits(header: Header) -> bool:
     return SpecifierSet(header.requires_python).contains(python, prereleases=True)
 
 
-def _names(header: Header) -> list[str]:
+def package_names(header: Header) -> list[str]:
+    """The packages a header names, as they are listed where they are installed."""
     return [canonicalize_name(Requirement(text).name) for text in header.dependencies]
 
 
 def _current_versions(header: Header) -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in _names(header):
+    for name in package_names(header):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
 
 
 def _versions_of(python: str, header: Header, where: str) -> dict[str, str]:
-    command = [python, "-c", _VERSIONS, json.dumps(_names(header))]
+    command = [python, "-c", _VERSIONS, json.dumps(package_names(header))]
     hint = f"Correct or unset {where}."
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)

@@ -18,6 +18,12 @@ TargetNames = Annotated[str, typer.Option("--target", "-t", help="Targets, separ
 Port = Annotated[
     str | None, typer.Option("--port", help="Serial port of a board: a device, socket://host:port.")
 ]
+Containers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--container", help="Image in which the compiler is served; NAME=IMAGE for the one of NAME."
+    ),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage anew.")]
 ExplainCache = Annotated[
     bool, typer.Option("--explain-cache", help="Say why each stage was made or taken.")

@@ -24,6 +24,7 @@ from edgedeploy.records import (
 from edgedeploy.row import Hooks, RowState, Stages
 from edgedeploy.store import Job, Run
 from edgedeploy.target import compiler_program
+from edgedeploy.together import Neighbour
 from edgedeploy.worker import LOG_TAIL
 
 STATUS: dict[FailureKind, Status] = {
@@ -44,9 +45,10 @@ class Pipeline:
         self.hooks = hooks or Hooks()
         self.events: list[CacheEvent] = []
         self._prepared: Future[None] | None = None
+        self._beside: dict[tuple[str, int], Neighbour] = {}
         self._exported: dict[int, tuple[Exported, float, Cached | None]] = {}
         self._unexported: dict[int, EdgeDeployError] = {}
-        self._calibrated: dict[int, tuple[Calibration, Cached | None]] = {}
+        self._calibrated: dict[tuple[int, int | None], tuple[Calibration, Cached | None]] = {}
 
     def execute(self) -> None:
         """Do every row not yet done. Raises what is wrong with the workload itself."""
@@ -106,6 +108,23 @@ class Pipeline:
             self._exported[opset] = (exported, time.perf_counter() - start, cached)
         return self._exported[opset][0]
 
+    def _neighbours(self, target: Target) -> list[Neighbour]:
+        """The workloads that are to run beside this one, exported for the target."""
+        found = []
+        for workload in self.job.beside:
+            key = (workload.name, target.opset)
+            if key not in self._beside:
+                exported, cached = export(
+                    workload,
+                    target.opset,
+                    use_cache=self.job.use_cache,
+                    timeout_s=self.job.plan.timeout_s,
+                )
+                self.events.append(cached.event)
+                self._beside[key] = Neighbour(workload, exported)
+            found.append(self._beside[key])
+        return found
+
     def _warm(self, compilers: Compilers, stage: str) -> None:
         """Let toolchains import and calibration data be read while the model is exported."""
         self.hooks.progress(self.job.workload.name, stage, 0.0)
@@ -124,18 +143,23 @@ class Pipeline:
         with contextlib.suppress(EdgeDeployError):
             inputs = declared_inputs(self.job.workload)
             if inputs and self.job.workload.calibration and self.job.use_cache:
-                calibrate(self.job.workload, inputs)
+                by_default = self.job.targets[0].calibration_count
+                calibrate(self.job.workload, inputs, by_default=by_default)
 
-    def _calibration(self, exported: Exported, opset: int) -> tuple[Calibration, Cached | None]:
+    def _calibration(self, exported: Exported, target: Target) -> tuple[Calibration, Cached | None]:
         if self.hooks.calibration:
             return self.hooks.calibration, None
-        if opset not in self._calibrated:
+        key = (target.opset, target.calibration_count)
+        if key not in self._calibrated:
             found, cached = calibrate(
-                self.job.workload, exported.inputs, use_cache=self.job.use_cache
+                self.job.workload,
+                exported.inputs,
+                by_default=target.calibration_count,
+                use_cache=self.job.use_cache,
             )
             self.events.append(cached.event)
-            self._calibrated[opset] = (found, cached)
-        return self._calibrated[opset]
+            self._calibrated[key] = (found, cached)
+        return self._calibrated[key]
 
     def _row(self, target: Target, precision: str, compilers: Compilers) -> None:
         state = RowState(target, precision)
@@ -153,8 +177,10 @@ class Pipeline:
                 hooks=self.hooks,
                 exported=exported,
                 compilers=compilers,
-                calibration=lambda: self._calibration(exported, target.opset),
+                calibration=lambda: self._calibration(exported, target),
                 events=self.events,
+                preparation_folder=self.run.preparation_folder,
+                neighbours=lambda: self._neighbours(target),
             ).run(state)
         except Exception as err:
             self.run.write_row(self._failed(state, exported.model, _typed(err)), None)
@@ -201,6 +227,7 @@ class Pipeline:
                 source=state.target.source,
             ),
             artifact=state.artifact,
+            preparation=state.preparation,
             emulation=state.emulation,
             ladder=state.ladder,
             failure=Failure(
@@ -210,6 +237,7 @@ class Pipeline:
                 message=err.message,
                 hint=err.hint,
                 log=err.log,
+                lost=state.lost,
             ),
             cached=state.cached,
             stage_s=state.stage_s,

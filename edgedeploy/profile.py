@@ -15,10 +15,21 @@ import numpy.typing as npt
 from edgedeploy.calibrate import save_arrays
 from edgedeploy.deployment import Session
 from edgedeploy.devices import Device
-from edgedeploy.errors import EdgeDeployError
-from edgedeploy.records import Layer, Measurement, Missed, Phase, Plan, Series, Target, Window
+from edgedeploy.errors import ConnectionLostError, EdgeDeployError
+from edgedeploy.records import (
+    Layer,
+    Measurement,
+    Missed,
+    Phase,
+    Plan,
+    Series,
+    Target,
+    VendorFigure,
+    Window,
+)
+from edgedeploy.share import parameters
 from edgedeploy.stability import judge
-from edgedeploy.target import instrument_program
+from edgedeploy.target import instrument_program, runtime_program
 from edgedeploy.worker import Event, Worker
 
 Array = npt.NDArray[Any]
@@ -44,6 +55,7 @@ class Instruments:
 
     opened: list[tuple[str, Worker]] = field(default_factory=list)
     missed: list[Missed] = field(default_factory=list)
+    virtual: bool = False
 
     def stop(self) -> tuple[list[Series], RawSeries]:
         """End polling; the channels read, and what was read of them."""
@@ -93,6 +105,7 @@ def polling(target: Target, device: Device) -> Iterator[Instruments]:
             except EdgeDeployError as err:
                 found.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
                 continue
+            found.virtual |= bool(answer.get("virtual"))
             found.opened.append((name, worker))
             found.missed += [Missed(what=name, reason=note) for note in answer.get("notes", ())]
         yield found
@@ -105,12 +118,14 @@ def profile(
     inputs: dict[str, Array],
     scratch: Path,
     *,
+    virtual: bool = False,
     progress: Callable[[str, float], None] = lambda _phase, _share: None,
 ) -> tuple[Measurement, RawSeries]:
     """Measure a deployed artifact: idle, warm-up, latency, throughput, cool-down, then layers.
 
     `inputs` holds whole inferences (N, *shape); the first is the one timed. The series come back
-    beside the record, times in ns of `CLOCK`, values in SI units.
+    beside the record, times in ns of `CLOCK`, values in SI units. `virtual`: the artifact is a
+    stand-in's.
     """
     start = time.perf_counter()
     given = scratch / "sample.npz"
@@ -124,26 +139,32 @@ def profile(
             progress(event["phase"], 0.0)
 
     with polling(target, session.device) as instruments:
-        answer = session.worker.call(
-            "measure.profile",
-            inputs=str(given),
-            plan=_resolved(plan, with_instrument=bool(instruments.opened)),
-            on_event=hear,
-            timeout_s=plan.timeout_s,
-        )
+        with session.device.exchange(given, None) as (there, _):
+            answer = session.worker.call(
+                "measure.profile",
+                inputs=there,
+                plan=_resolved(plan, with_instrument=bool(instruments.opened)),
+                on_event=hear,
+                timeout_s=plan.timeout_s,
+            )
         series, raw = instruments.stop()
     if "timed" in answer:
         timed, timing_reason = _device_series(answer["timed"], target, raw)
     else:
-        timed, timing_reason = [_host_series(packed, target, raw)], None
+        timed, timing_reason = (
+            [_host_series(packed, target, raw, answer["facts"].get("latency_scope"))],
+            None,
+        )
     windows = tuple(msgspec.convert(window, Window) for window in answer["windows"])
     progress("layers", 0.0)
     layers, reason = _layers(session, given, plan)
+    told, untold = _vendor_figures(session, target, plan)
     facts, after = answer["facts"], answer["facts_after"]
+    virtual = virtual or instruments.virtual or bool(facts.get("virtual"))
     memory, memory_reason = _memory(session, answer)
     measurement = Measurement(
         plan=plan,
-        source="emulated" if facts.get("virtual") else target.source,
+        source="emulated" if virtual else target.source,
         windows=windows,
         series=(*timed, *series),
         timing_reason=timing_reason,
@@ -163,7 +184,8 @@ def profile(
         )
         if "latency" in raw
         else (),
-        missed=(*instruments.missed, *_told(answer.get("timed", {}))),
+        missed=(*instruments.missed, *_told(answer.get("timed", {})), *untold),
+        vendor_figures=told,
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
         facts_after=after,
         tools=facts.get("tools", {}),
@@ -172,7 +194,9 @@ def profile(
     return measurement, raw
 
 
-def _host_series(packed: dict[str, str], target: Target, raw: RawSeries) -> Series:
+def _host_series(
+    packed: dict[str, str], target: Target, raw: RawSeries, scope: str | None
+) -> Series:
     """The latencies that the loop of this package timed; kept in `raw`."""
     starts, durations = (
         np.frombuffer(base64.b64decode(packed[key]), dtype="<i8") for key in ("start", "duration")
@@ -184,7 +208,7 @@ def _host_series(packed: dict[str, str], target: Target, raw: RawSeries) -> Seri
         unit="s",
         clock=CLOCK,
         instrument=target.profiler,
-        scope="one inference, inputs and outputs in host memory",
+        scope=scope or "one inference, inputs and outputs in host memory",
         count=len(durations),
     )
 
@@ -224,6 +248,22 @@ def _device_series(
         return described, None
     counted = "counts instructions and has no time" if "instructions" in raw else "has no time"
     return described, f"an emulator {counted}"
+
+
+def _vendor_figures(
+    session: Session, target: Target, plan: Plan
+) -> tuple[tuple[VendorFigure, ...], list[Missed]]:
+    """What only the vendor's own tool tells of the device, and what it did not."""
+    if parameters(runtime_program(target.profiler), "vendor_figures") is None:
+        return (), []
+    try:
+        answer = session.worker.call("vendor_figures", seconds=plan.latency_min_s)
+    except ConnectionLostError:
+        raise
+    except EdgeDeployError as err:  # the timing stands without them
+        return (), [Missed(what="vendor figures", reason=err.message, hint=err.hint)]
+    figures = tuple(msgspec.convert(answer["figures"], list[VendorFigure]))
+    return figures, [Missed(what="vendor figures", reason=n) for n in answer.get("notes", ())]
 
 
 def _told(timed: dict[str, Any]) -> list[Missed]:
@@ -284,7 +324,10 @@ def _layers(session: Session, given: Path, plan: Plan) -> tuple[tuple[Layer, ...
     if plan.layer_runs <= 0:
         return (), "not asked for"
     try:
-        answer = session.worker.call("measure.layers", inputs=str(given), count=plan.layer_runs)
+        with session.device.exchange(given, None) as (there, _):
+            answer = session.worker.call("measure.layers", inputs=there, count=plan.layer_runs)
+    except ConnectionLostError:
+        raise
     except EdgeDeployError as err:  # the timing stands without its layers
         return (), err.message
     return tuple(msgspec.convert(answer["layers"], list[Layer])), None

@@ -67,12 +67,29 @@ class Tensor(Record):
     value_range: tuple[float, float] | None = None
 
 
+class Approximation(Record):
+    """A toolchain on this host whose arithmetic is like a target's, for where the target's own is
+    missing; `note` says how alike.
+    """
+
+    compiler: str
+    profiler: str
+    note: str
+    quantizer: str | None = None
+    quantize_options: dict[str, Any] = {}
+    compile_options: dict[str, Any] = {}
+    run_options: dict[str, Any] = {}
+
+
 class Target(Record):
     """One board: everything the stages need to know about it, and nothing but data.
 
     `emulator` is a runtime program that computes the device's numbers on this host: parity is held
-    against it, and where the device is missing it gives the accuracy, marked emulated. `rewrites`
-    are files of edgedeploy/graph/ applied before the compiler, in that order.
+    against it, and where the device is missing it gives the accuracy, marked emulated. The device
+    is to equal it, or to come within `emulator_limit_db` of it. `approximation` gives an accuracy
+    where even the compiler is missing, when asked for. `rewrites` are files of edgedeploy/graph/
+    applied before the compiler, in that order. `calibration_count` samples are taken where the
+    workload names no number.
     """
 
     name: str
@@ -82,11 +99,14 @@ class Target(Record):
     profiler: str
     quantizer: str | None = None
     emulator: str | None = None
+    emulator_limit_db: float | None = None
+    approximation: Approximation | None = None
     instruments: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
     rewrites: tuple[str, ...] = ()
     opset: int = 18
     source: Source = "measured"
+    calibration_count: int | None = None
     memory_bytes: dict[str, int] = {}
     compile_options: dict[str, Any] = {}
     quantize_options: dict[str, Any] = {}
@@ -140,6 +160,8 @@ class Artifact(Record):
     folder of what the compiler wrote for people and does not go to the device. `tail_path` is an
     ONNX file of the nodes behind the end-node cut, run on the host behind the artifact. `fit` is
     what the device's memories are to hold (see fit.py), `notes` what was changed in the graph.
+    `downgrades` say where the toolchain did less than it was asked for, `script` is what it was
+    told. `virtual` says that it was a stand-in for the toolchain.
     """
 
     path: str
@@ -161,6 +183,22 @@ class Artifact(Record):
     duration_s: float = 0.0
     peak_memory_bytes: int | None = None
     log: str = ""
+    warnings: tuple[str, ...] = ()
+    downgrades: tuple[str, ...] = ()
+    script: str = ""
+    virtual: bool = False
+
+
+class Preparation(Record):
+    """What a compiler that is missing would be given: files made without it, for people to look at
+    or to carry to where it is.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+    options: dict[str, Any] = {}
+    script: str = ""
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -254,7 +292,7 @@ class Rung(Record):
     """One step of the parity ladder, held against the rung that `reference` names.
 
     Errors are over all reference samples and outputs: `snr_db` is 10 log10(signal / noise power),
-    infinite where equal, so null with `equal` true.
+    infinite where equal, so null with `equal` true. `meaning` is what its breaking usually means.
     """
 
     name: str
@@ -268,6 +306,7 @@ class Rung(Record):
     broken: bool = False
     limit: str = ""
     reason: str | None = None
+    meaning: str = ""
 
 
 class LayerError(Record):
@@ -318,6 +357,38 @@ class Missed(Record):
     hint: str = ""
 
 
+class VendorFigure(Record):
+    """A figure that only the vendor's own tool can tell, and which tool said it."""
+
+    name: str
+    value: float
+    unit: str
+    by: str
+
+
+class Share(Record):
+    """What one model got of a device that several ran on at once, and what it gets alone.
+
+    Latencies are percentiles of single inferences as they came back, with one in flight a model.
+    """
+
+    workload: str
+    count: int
+    rate_hz: float
+    alone_rate_hz: float
+    latency_p50_s: float | None = None
+    latency_p99_s: float | None = None
+    artifact_sha256: str = ""
+
+
+class Together(Record):
+    """Several models on one device at once: the first is the row's own."""
+
+    window_s: float
+    shares: tuple[Share, ...] = ()
+    reason: str | None = None
+
+
 class Measurement(Record):
     """What was read off a device; raw series lie in `series_file` beside this record.
 
@@ -338,6 +409,8 @@ class Measurement(Record):
     accuracy: Accuracy | None = None
     instability: tuple[Instability, ...] = ()
     missed: tuple[Missed, ...] = ()
+    vendor_figures: tuple[VendorFigure, ...] = ()
+    together: Together | None = None
     facts: dict[str, Any] = {}
     facts_after: dict[str, Any] = {}
     tools: dict[str, str] = {}
@@ -345,16 +418,22 @@ class Measurement(Record):
 
 
 class Emulation(Record):
-    """What the target's emulator gave on this host, for a device that is missing."""
+    """What the target's emulator gave on this host for a device that is missing, or what its
+    approximation did for a toolchain that is; `note` then says how alike it is.
+    """
 
     program: str
+    note: str = ""
     accuracy: Accuracy | None = None
     tools: dict[str, str] = {}
     duration_s: float = 0.0
 
 
 class Failure(Record):
-    """Why a row has no measurement."""
+    """Why a row has no measurement.
+
+    `lost`: the link to the device's host went away, so `--resume` does the row again.
+    """
 
     target: str
     stage: Stage
@@ -362,6 +441,7 @@ class Failure(Record):
     message: str
     hint: str = ""
     log: str = ""
+    lost: bool = False
 
 
 class Row(Record):
@@ -377,6 +457,7 @@ class Row(Record):
     artifact: Artifact | None = None
     deployment: Deployment | None = None
     measurement: Measurement | None = None
+    preparation: Preparation | None = None
     emulation: Emulation | None = None
     ladder: Ladder | None = None
     failure: Failure | None = None

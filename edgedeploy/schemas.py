@@ -1,4 +1,4 @@
-"""python -m edgedeploy.schemas: write the JSON schemas of reports and target files."""
+"""python -m edgedeploy.schemas: write the JSON schemas of reports, targets and inventories."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from edgedeploy.inventory import InventoryFile
 from edgedeploy.records import Target
 from edgedeploy.report.json_file import json_schema
 
@@ -19,8 +20,14 @@ def schemas() -> dict[Path, dict[str, Any]]:
         "title": "edgedeploy target",
         **msgspec.json.schema(Target),
     }
+    devices = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgedeploy inventory of devices (devices.toml)",
+        **msgspec.json.schema(InventoryFile),
+    }
     return {
         ROOT / "docs" / "report.schema.json": json_schema(),
+        ROOT / "docs" / "devices.schema.json": devices,
         ROOT / "targets" / "target.schema.json": target,
     }
 

@@ -1,5 +1,7 @@
 """Where the targets and programs lie: the user's own folders first, then the ones shipped."""
 
+import ast
+import functools
 import os
 from pathlib import Path
 
@@ -31,3 +33,25 @@ def program_files(program: Path) -> list[Path]:
     """A program and the modules of its own that it keeps in a folder of its name beside it."""
     folder = program.with_suffix("")
     return [program, *sorted(path for path in folder.rglob("*.py") if path.is_file())]
+
+
+def parameters(program: Path, function: str) -> tuple[str, ...] | None:
+    """Names of the parameters of a program's function; None where it has no such function.
+
+    Read in the source: the program itself may lack what it imports.
+    """
+    return _functions(program, program.stat().st_mtime_ns).get(function)
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(program: Path, _changed_ns: int) -> dict[str, tuple[str, ...]]:
+    try:
+        tree = ast.parse(program.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):  # it says so itself when it is started
+        return {}
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            found[node.name] = tuple(each.arg for each in every)
+    return found

@@ -176,12 +176,15 @@ def _compared(c: "Comparison") -> tuple[str, str]:
 
 
 def target_table(targets: "Sequence[Target]") -> None:
-    """Targets, a line each."""
+    """Targets, a line each, with the transport and the other host where it is on one."""
+    from edgedeploy.inventory import host_of, lacks_host
+
     table = Table()
-    for column in ("target", "board", "precisions", "compiler", "profiler", "transport"):
+    for column in ("target", "board", "precisions", "compiler", "profiler", "where"):
         table.add_column(column, overflow="fold")
     for t in targets:
-        table.add_row(t.name, t.board, ", ".join(t.precisions), t.compiler, t.profiler, t.transport)
+        where = f"{t.transport} {'(no host named)' if lacks_host(t) else host_of(t)}".strip()
+        table.add_row(t.name, t.board, ", ".join(t.precisions), t.compiler, t.profiler, where)
     _console().print(table)
 
 
@@ -202,7 +205,8 @@ def diagnosis_table(found: "Diagnosis") -> None:
         versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
         detail = versions if p.found else f"{p.reason}. {p.remedy}".strip()
         why = f"{p.interpreter_kind}: {p.interpreter_why}"
-        programs.add_row(f"{p.kind} {p.name}", "yes" if p.found else "no", detail, why)
+        name = f"{p.kind} {p.name}" + (f" on {p.host}" if p.host else "")
+        programs.add_row(name, "yes" if p.found else "no", detail, why)
     console.print(programs)
 
 

@@ -9,6 +9,7 @@ import typer
 from edgedeploy.errors import GateError, MissingError
 from edgedeploy.options import (
     SOURCES,
+    Containers,
     ExplainCache,
     Json,
     NoCache,
@@ -63,6 +64,7 @@ def compile_model(
     options: WorkloadOptions,
     workload: WorkloadName,
     target: TargetNames = "host",
+    container: Containers = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy them here.")] = None,
     no_cache: NoCache = False,
     explain_cache: ExplainCache = False,
@@ -70,12 +72,14 @@ def compile_model(
 ) -> None:
     """Export and compile a workload's model for targets, without running it."""
     from edgedeploy.compile import Compilers
+    from edgedeploy.container import use
     from edgedeploy.show import artifact_lines, progress_bar
     from edgedeploy.target import load_targets
 
     made = options.workload(workload)
     events: list[CacheEvent] = []
     artifacts: list[Artifact] = []
+    use(container or (), load_targets(target))
     with progress_bar() as progress, Compilers() as compilers:
         for found in load_targets(target):
             progress(found.name, "export", 0.0)
@@ -103,6 +107,7 @@ def verify(
     workload: WorkloadName,
     target: TargetNames = "host",
     port: Port = None,
+    container: Containers = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 5 where a rung breaks.")
     ] = False,
@@ -112,6 +117,7 @@ def verify(
 ) -> None:
     """Climb the parity ladder: source, ONNX, simplified, quantized, deployed."""
     from edgedeploy.compile import Compilers
+    from edgedeploy.container import use
     from edgedeploy.deployment import deployed, emulated
     from edgedeploy.show import ladder_lines, progress_bar
     from edgedeploy.target import load_targets
@@ -121,6 +127,7 @@ def verify(
     events: list[CacheEvent] = []
     ladders: dict[str, Ladder] = {}
     missing: list[MissingError] = []
+    use(container or (), load_targets(target, port=port))
     with progress_bar() as progress, Compilers() as compilers:
         for found in load_targets(target, port=port):
             progress(found.name, "export", 0.0)
@@ -186,7 +193,12 @@ def _artifacts(
     from edgedeploy.compile import compile_model, precisions_of
 
     def calibration() -> "Calibration":
-        data, cached = calibrate(workload, exported.inputs, use_cache=use_cache)
+        data, cached = calibrate(
+            workload,
+            exported.inputs,
+            by_default=target.calibration_count,
+            use_cache=use_cache,
+        )
         events.append(cached.event)
         return data
 

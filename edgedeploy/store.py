@@ -23,7 +23,12 @@ T = TypeVar("T")
 
 
 class Job(Record):
-    """What a run was asked to do: enough to go on with it."""
+    """What a run was asked to do: enough to go on with it.
+
+    `strict`: a toolchain that did less than asked fails its row. `emulate`: where a toolchain or
+    device is missing, the target's approximation gives an accuracy. `beside` are workloads that run
+    on the device together with the one measured.
+    """
 
     workload: Workload
     targets: tuple[Target, ...]
@@ -31,6 +36,9 @@ class Job(Record):
     plan: Plan = Plan()
     use_cache: bool = True
     with_ladder: bool = True
+    strict: bool = False
+    emulate: bool = False
+    beside: tuple[Workload, ...] = ()
     host: dict[str, Any] = {}
 
 
@@ -66,6 +74,10 @@ class Run:
         """Whether that row is finished."""
         return (self._row_folder(target, precision) / "row.json").is_file()
 
+    def preparation_folder(self, target: str, precision: str) -> Path:
+        """Where what a missing toolchain would be given is kept for that row."""
+        return self.folder / "prepared" / f"{_plain(target)}@{_plain(precision)}"
+
     def write_row(self, row: Row, raw: RawSeries | None) -> None:
         """Keep a finished row; it appears whole or not at all."""
         final = self._row_folder(row.target, row.precision)
@@ -79,6 +91,13 @@ class Run:
             (part / "row.json").write_bytes(msgspec.json.format(msgspec.json.encode(row)))
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
+
+    def forget_lost(self) -> None:
+        """Let rows whose device's host went away be done again."""
+        for row in self.rows():
+            if row.failure is not None and row.failure.lost:
+                shutil.rmtree(self._row_folder(row.target, row.precision))
+                self.update(complete=False)
 
     def read_row(self, target: str, precision: str) -> Row:
         """A finished row."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgedeploy.cache import Cached, build
 from edgedeploy.calibrate import save_arrays
-from edgedeploy.compile import FLOATS, Compilers, layer_errors
+from edgedeploy.compile import FLOATS, Compilers, layer_errors, toolchain_rungs
 from edgedeploy.deployment import Session
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError
@@ -93,7 +93,7 @@ def verify(
 
     subject = f"{target.name}-{artifact.precision}"
     # a board's firmware is not told by its name: it is asked anew each time
-    use = use_cache and session.device.transport != "serial"
+    use = use_cache and "serial" not in target.device_options
     cached = build("verify", subject, parts, make, use=use)
     return msgspec.convert(cached.answer, Ladder), cached
 
@@ -135,6 +135,14 @@ def _ladder(
                 rungs.append(Rung(name=EMULATED, reference=against, reason=err.message))
         for name, session in finals.items():
             outputs[name] = _ran(session, given, Path(scratch))
+        own, meanings = _own_steps(
+            artifact, target, compilers, next(iter(finals.values())), given=given
+        )
+        for name, found in own.items():
+            if isinstance(found, str):
+                rungs.append(Rung(name=name, reference=against, reason=found))
+            else:
+                rungs.append(compare(name, reference, found, against=against, batch=batch))
         few = Path(scratch, "few.npz")
         save_arrays(few, {name: value[:LAYER_SAMPLES] for name, value in inputs.items()})
         try:
@@ -152,9 +160,16 @@ def _ladder(
             for name, found in outputs.items()
         ]
         if len(outputs) == 2:
-            rungs.append(_same_numbers(outputs[EMULATED], outputs[DEPLOYED]))
+            rungs.append(
+                _same_numbers(outputs[EMULATED], outputs[DEPLOYED], target.emulator_limit_db)
+            )
     return Ladder(
-        rungs=tuple(rungs),
+        rungs=tuple(
+            msgspec.structs.replace(rung, meaning=meanings.get(rung.name, ""))
+            if rung.broken
+            else rung
+            for rung in rungs
+        ),
         samples=len(first),
         first_broken=next((rung.name for rung in rungs if rung.broken), None),
         layers=tuple(msgspec.convert(layers, list[LayerError])),
@@ -162,14 +177,35 @@ def _ladder(
     )
 
 
-def _same_numbers(emulated: Arrays, deployed: Arrays) -> Rung:
+def _own_steps(
+    artifact: Artifact, target: Target, compilers: Compilers, session: Session, *, given: Path
+) -> tuple[dict[str, Arrays | str], dict[str, str]]:
+    """Outputs of the steps that the toolchain itself can compute, or why not, and the meanings."""
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-steps-") as folder:
+        try:
+            answer = toolchain_rungs(artifact, target, compilers, str(given), folder)
+        except EdgeDeployError as err:  # what the device gave stands without them
+            return {"toolchain": err.message}, {}
+        found: dict[str, Arrays | str] = {}
+        for rung in answer["rungs"]:
+            whole = Path(folder, f"{rung['name']}-whole.npz")
+            session.behind(Path(rung["path"]), whole)
+            found[rung["name"]] = _read(whole)
+    return found, answer["meanings"]
+
+
+def _same_numbers(emulated: Arrays, deployed: Arrays, limit_db: float | None) -> Rung:
     """The device held against its emulator: equal, or off by the rounding of a float operator.
 
-    One step of an int8 or int16 output is far more than that limit.
+    One step of an int8 or int16 output is far more than that limit. An emulator that is not exact
+    has a limit of its own, in dB.
     """
     rung = compare(DEPLOYED, emulated, deployed, against=EMULATED)
     if rung.max_abs_error is None:
         return rung
+    if limit_db is not None:
+        below = rung.snr_db is not None and rung.snr_db < limit_db
+        return msgspec.structs.replace(rung, broken=below, limit=f"SNR at least {limit_db:g} dB")
     scale = max(float(np.abs(value).max(initial=0.0)) for value in emulated.values())
     broken = rung.max_abs_error > SAME_RELATIVE_LIMIT * scale
     limit = f"equal, or within {SAME_RELATIVE_LIMIT:g} of the largest value"

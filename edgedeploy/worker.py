@@ -120,15 +120,7 @@ class Worker:
     def start(self, function: str, **arguments: Any) -> None:
         """Send a request and do not wait: `finish` takes the answer."""
         self._called = function
-        request = json.dumps({"call": function, "arguments": arguments}).encode() + b"\n"
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(request)
-            self._process.stdin.flush()
-        except OSError:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            raise self._ended() from None
+        self._send(json.dumps({"call": function, "arguments": arguments}).encode() + b"\n")
 
     def finish(
         self, *, on_event: Callable[[Event], None] | None = None, timeout_s: float | None = None
@@ -164,7 +156,18 @@ class Worker:
         self.start(function, **arguments)
         return self.finish(on_event=on_event, timeout_s=timeout_s)
 
+    def _send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except OSError:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            raise self._ended() from None
+
     def _line(self, deadline: float, limit_s: float) -> bytes:
+        """The next line that came, without its end."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         poll = select.poll()
@@ -182,16 +185,20 @@ class Worker:
                 self._check(now)
             gone = self._process.poll() is not None
             if poll.poll(max(0.0, min(deadline - now, POLL_S)) * 1e3):
-                block = os.read(descriptor, 1 << 20)
-                if not block:
-                    self._process.wait()
-                    raise self._ended()
-                self._rest += block
+                self._take(descriptor)
             elif gone:  # and what it started holds the pipe open
                 raise self._ended()
         line = bytes(self._rest[:end])
         del self._rest[: end + 1]
         return line
+
+    def _take(self, descriptor: int) -> None:
+        """Keep what can be read."""
+        block = os.read(descriptor, 1 << 20)
+        if not block:
+            self._process.wait()
+            raise self._ended()
+        self._rest += block
 
     def _message(self, line: bytes) -> dict[str, Any]:
         """A line as one of the three messages there are: an event, an answer, an error."""
@@ -231,14 +238,21 @@ class Worker:
         message = said["message"]
         if kind in {WorkerError, StorageError}:
             message = f"{self.name}: {said['type']}: {message}"
-        hint = said["hint"] or HINTS[kind].format(variable=variable(Path(self.name)))
+        hint = said["hint"] or self._remedy(kind)
         printed = self.log() if kind in {WorkerError, StorageError} else ""
         log = "\n".join(part for part in (printed, said["traceback"].strip()) if part)
         return kind(message, hint=hint, log=log[-LOG_TAIL:])
 
+    def _remedy(self, kind: type[EdgeDeployError]) -> str:
+        """What to do about a failure whose program does not say."""
+        return HINTS[kind].format(variable=variable(Path(self.name)))
+
     def _ended(self) -> WorkerError:
         self._kill()
-        code = self._process.returncode
+        return self._end_of_program(self._process.returncode)
+
+    def _end_of_program(self, code: int) -> WorkerError:
+        """The error for a program that ended unasked: with an exit code, or -N by signal N."""
         if code < 0:
             how = f"was killed by {_signal_name(-code)}"
             if code == -signal.SIGKILL:

@@ -19,6 +19,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
             monkeypatch.delenv(name)
     monkeypatch.setenv("EDGEDEPLOY_RUNS", str(folder / "runs"))
     monkeypatch.setenv("EDGEDEPLOY_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("EDGEDEPLOY_DEVICES", os.devnull)
     return folder
 
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedeploy.errors import InputError
+from edgedeploy.errors import ConnectionLostError, EdgeDeployError, InputError, MissingError
 from edgedeploy.pipeline import Pipeline, exit_code
 from edgedeploy.power import power_figures
 from edgedeploy.records import Measurement, Plan, Report, Row, Series, Window
 from edgedeploy.report.collect import report_of
 from edgedeploy.report.html import to_html
 from edgedeploy.report.table import compare_rows
-from edgedeploy.store import Job, create_run
+from edgedeploy.row import RowState, Stages
+from edgedeploy.store import Job, create_run, open_run
 from edgedeploy.target import load_targets
 from edgedeploy.workload import load_workload
 
@@ -356,3 +357,70 @@ def test_power_beside_a_device_with_a_clock_of_its_own_is_told_for_what_it_is() 
     assert figures["energy_per_inference_j"].value is None
     assert "marker pin" in (figures["energy_per_inference_j"].reason or "")
     assert figures["power_idle_w"].value == pytest.approx(1.0), figures["power_idle_w"].reason
+
+
+class Flaky:
+    """Where `_on_device` fails as told, in turn, and then measures."""
+
+    def __init__(self, *errors: EdgeDeployError) -> None:
+        self.errors = list(errors)
+        self.tried = 0
+        self.measure = Stages._on_device
+
+    def __call__(self, stages: Stages, state: RowState, progress: Any) -> None:
+        self.tried += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        self.measure(stages, state, progress)
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, *errors: EdgeDeployError) -> Flaky:
+    found = Flaky(*errors)
+
+    def on_device(stages: Stages, state: RowState, progress: Any) -> None:
+        found(stages, state, progress)
+
+    monkeypatch.setattr(Stages, "_on_device", on_device)
+    monkeypatch.setattr("edgedeploy.row.RETRY_WAITS_S", (0.01, 0.02))
+    return found
+
+
+def test_a_lost_link_is_measured_anew_and_told(
+    toolchain: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = ConnectionLostError("the link to pi went away")
+    found = flaky(monkeypatch, lost, MissingError("pi does not answer"))
+    report = deploy("counter")
+    row = only(report)
+    assert row.failure is None
+    assert found.tried == 3
+    assert row.measurement is not None
+    told = [m.reason for m in row.measurement.missed if m.what == "connection"]
+    assert told == [
+        "the link to pi went away; measured anew",
+        "pi does not answer; measured anew",
+    ]
+    assert "the link to pi went away; measured anew" in to_html(report, {})
+
+
+def test_a_link_that_stays_away_fails_the_row_until_resumed(
+    toolchain: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky(monkeypatch, *(ConnectionLostError("the link went away") for _ in range(3)))
+    report = deploy("counter")
+    row = only(report)
+    assert row.failure is not None
+    assert (row.failure.message, row.failure.lost) == ("the link went away", True)
+    run = open_run(row.run)
+    run.forget_lost()
+    assert run.pending() == [("counter", "int8")]
+    Pipeline(run).execute()
+    assert only(report_of(run)).status == "ok"
+
+
+def test_a_board_that_was_never_there_is_not_waited_for(
+    toolchain: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flaky(monkeypatch, MissingError("no board"))
+    row = only(deploy("counter"))
+    assert (row.status, found.tried) == ("missing", 1)

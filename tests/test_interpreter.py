@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from edgedeploy.cache import cache_folder
 from edgedeploy.errors import InputError, MissingError, StorageError
-from edgedeploy.interpreter import Header, choose, preview, read_header, unmet, variable
+from edgedeploy.interpreter import (
+    Header,
+    choose,
+    preview,
+    read_header,
+    unmet,
+    variable,
+    variables,
+)
 from edgedeploy.worker import SERVE, Worker
 
 Write = Callable[..., Path]
@@ -169,6 +177,62 @@ def test_the_current_python_and_its_versions(tmp_path: Path) -> None:
 
 def test_the_name_of_the_variable() -> None:
     assert variable(Path("x/esp-serial.v2.py")) == "EDGEDEPLOY_PYTHON_ESP_SERIAL_V2"
+    assert variables(Path("compilers/vendor.py"))[0] == "EDGEDEPLOY_PYTHON_COMPILER_VENDOR"
+    assert variables(Path("profilers/runtime/vendor_thing.py")) == (
+        "EDGEDEPLOY_PYTHON_RUNTIME_VENDOR_THING",
+        "EDGEDEPLOY_PYTHON_VENDOR_THING",
+        "EDGEDEPLOY_PYTHON_VENDOR",
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "given", "used"),
+    [
+        ("compilers", "vendor", ["COMPILER_VENDOR", "VENDOR"], "COMPILER_VENDOR"),
+        ("compilers", "vendor", ["RUNTIME_VENDOR", "VENDOR"], "VENDOR"),
+        ("compilers", "vendor", ["RUNTIME_VENDOR"], ""),
+        ("runtime", "vendor", ["RUNTIME_VENDOR", "VENDOR"], "RUNTIME_VENDOR"),
+        ("instrument", "vendor", ["INSTRUMENT_VENDOR", "VENDOR"], "INSTRUMENT_VENDOR"),
+        ("runtime", "vendor_thing", ["VENDOR"], "VENDOR"),
+        ("runtime", "vendor_thing", ["VENDOR", "VENDOR_THING"], "VENDOR_THING"),
+        # what the device's runtime runs in is not what a vendor's other programs need
+        ("runtime", "vendor_thing", ["RUNTIME_VENDOR", "VENDOR"], "VENDOR"),
+        (
+            "runtime",
+            "vendor_thing",
+            ["RUNTIME_VENDOR_THING", "VENDOR_THING", "VENDOR"],
+            "RUNTIME_VENDOR_THING",
+        ),
+        ("runtime", "vendor", ["VENDOR_THING"], ""),
+        ("runtime", "vendors_thing", ["VENDOR"], ""),
+    ],
+)
+def test_which_variable_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    folder: str,
+    name: str,
+    given: list[str],
+    used: str,
+) -> None:
+    (tmp_path / folder).mkdir()
+    path = program(tmp_path / folder, 'dependencies = ["numpy"]', f"{name}.py")
+    for each in ["COMPILER_VENDOR", "RUNTIME_VENDOR", "INSTRUMENT_VENDOR", "VENDOR"]:
+        monkeypatch.setenv(f"EDGEDEPLOY_PYTHON_{each}", "")  # set to nothing is not set
+    for each in given:
+        monkeypatch.setenv(f"EDGEDEPLOY_PYTHON_{each}", f"/named/in/{each}")
+    kind, python, why = preview(path)
+    if not used:
+        assert (kind, python) == ("current", sys.executable)
+        assert variable(path) == f"EDGEDEPLOY_PYTHON_{name.upper()}"
+        return
+    assert (kind, python) == ("named", f"/named/in/{used}")
+    assert why == f"named in EDGEDEPLOY_PYTHON_{used}"
+    assert variable(path) == f"EDGEDEPLOY_PYTHON_{used}"
+    with pytest.raises(InputError, match=f"/named/in/{used}' does not run") as caught:
+        choose(path)
+    assert caught.value.hint == f"Correct or unset EDGEDEPLOY_PYTHON_{used}."
 
 
 def test_a_named_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

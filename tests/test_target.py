@@ -39,8 +39,13 @@ def test_every_shipped_target_is_sound(name: str) -> None:
     assert runtime_program(target.profiler).is_file()
     if target.quantizer:
         assert compiler_program(target.quantizer).is_file()
+    if target.emulator:
+        assert runtime_program(target.emulator).is_file()
     for instrument in target.instruments:
         assert instrument_program(instrument).is_file()
+    if like := target.approximation:
+        assert compiler_program(like.compiler).is_file()
+        assert runtime_program(like.profiler).is_file()
 
 
 def test_the_name_is_the_file_s_unless_it_says_another(write: Write) -> None:
@@ -53,7 +58,7 @@ def test_the_name_is_the_file_s_unless_it_says_another(write: Write) -> None:
     ("text", "message", "hint"),
     [
         (GOOD + "boart = 1", "unknown field `boart`", "Did you mean 'board'?"),
-        (GOOD + "zzzzz = 1", "unknown field `zzzzz`", "Known: board, "),
+        (GOOD + "zzzzz = 1", "unknown field `zzzzz`", "Known: approximation, "),
         (GOOD + 'opset = "18"', r"Expected `int`, got `str` - at `\$.opset`", "place named"),
         (
             GOOD + "precisions = [1]",
@@ -64,6 +69,9 @@ def test_the_name_is_the_file_s_unless_it_says_another(write: Write) -> None:
         (GOOD + 'source = "guessed"', "Invalid enum value 'guessed'", "place named"),
         (GOOD.replace('"local"', '"pigeon"'), "transport 'pigeon' is not known", "Known: local"),
         ('board = "x"', "missing required field `transport`", "place named"),
+        (GOOD + 'name = "a@b"', "name is 'a@b', expected one without '@'", 'name = "bench-board"'),
+        (GOOD + 'name = "a,b"', "name is 'a,b', expected one without '@'", 'name = "bench-board"'),
+        (GOOD + 'name = ""', "name is '', expected one without", 'name = "bench-board"'),
         (
             GOOD + "[[facts]]\nname = 'TOPS'\nvalue = 4\nsource = 'p'\nunits = ''",
             "`units`",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import base64
+import collections
 import gc
 import os
 import platform
@@ -109,7 +110,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
 
     if hasattr(program, "timed"):
         return _timed_on_device(program, progress, sample, plan)
-    facts = {**host_facts(), **program.facts()}
+    facts = _facts(program)
     windows: List[Dict[str, Any]] = []
     progress("idle")
     windows.append(_rest("idle", plan["idle_s"]))
@@ -131,17 +132,31 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
     windows.append(window)
     emit({"event": "latency", "start_ns": _packed(starts), "duration_ns": _packed(durations)})
     progress("throughput")
-    windows += throughput(program.bind, call, sample, plan["throughput_s"], plan["concurrency"])
+    windows += throughput(
+        program.bind,
+        call,
+        sample,
+        plan["throughput_s"],
+        plan["concurrency"],
+        bind_async=getattr(program, "bind_async", None),
+    )
     progress("cool_down")
     windows.append(_rest("cool_down", plan["cool_down_s"]))
     return {
         "windows": windows,
         "facts": facts,
-        "facts_after": {**host_facts(), **program.facts()},
+        "facts_after": _facts(program),
         "cpu_s_per_inference": cpu_s / max(1, window["count"]),
         "steady_peak_bytes": steady_peak,
         "device_memory_bytes": program.memory(),
     }
+
+
+def _facts(program: ModuleType) -> Dict[str, Any]:
+    """This host's facts and the program's, temperatures of both."""
+    host, own = host_facts(), program.facts()
+    temperatures = {**host["temperatures_c"], **own.get("temperatures_c", {})}
+    return {**host, **own, "temperatures_c": temperatures}
 
 
 def _timed_on_device(
@@ -271,16 +286,27 @@ def throughput(
     sample: Dict[str, Any],
     seconds: float,
     concurrency: Optional[List[int]],
+    *,
+    bind_async: Optional[Callable[[Dict[str, Any]], Callable[[], Call]]] = None,
 ) -> List[Dict[str, Any]]:
-    """Saturate: try 1, 2, 4, … streams while each doubling pays, then measure the best."""
+    """Saturate: try 1, 2, 4, … in flight while each doubling pays, then measure the best.
+
+    Each is a thread of its own, unless the program starts inferences without waiting for them.
+    """
     if seconds <= 0:
         return []
-    calls = [call]
+    calls: List[Call] = [call]
+    starts: List[Callable[[], Call]] = []
 
     def rate(streams: int, duration_s: float) -> Tuple[float, Dict[str, Any]]:
-        while len(calls) < streams:
-            calls.append(bind(sample))
-        window = _saturate(calls[:streams], duration_s)
+        if bind_async is not None:
+            while len(starts) < streams:
+                starts.append(bind_async(sample))
+            window = _saturate_async(starts[:streams], duration_s)
+        else:
+            while len(calls) < streams:
+                calls.append(bind(sample))
+            window = _saturate(calls[:streams], duration_s)
         return window["count"] / (window["end_ns"] - window["start_ns"]), window
 
     candidates = concurrency or [1 << i for i in range(6)]
@@ -323,6 +349,22 @@ def _saturate(calls: List[Call], seconds: float) -> Dict[str, Any]:
     if errors:
         raise errors[0]
     return _window("throughput", start, clock(), sum(counts), concurrency=len(calls))
+
+
+def _saturate_async(starts: List[Callable[[], Call]], seconds: float) -> Dict[str, Any]:
+    """Keep one inference of each in flight, from this thread; those under way are waited for."""
+    begin = clock()
+    end, last = begin + int(seconds * 1e9), begin + int(seconds * STREAM_MAX_STRETCH * 1e9)
+    under_way = collections.deque((start, start()) for start in starts)
+    done = 0
+    while under_way:
+        start, wait = under_way.popleft()
+        wait()
+        done += 1
+        now = clock()
+        if now < end or (done < STREAM_MIN_COUNT * len(starts) and now < last):
+            under_way.append((start, start()))
+    return _window("throughput", begin, clock(), done, concurrency=len(starts))
 
 
 def _rest(phase: str, seconds: float) -> Dict[str, Any]:

@@ -40,7 +40,7 @@ class Instrument(Protocol):
 
     def read(self) -> Sequence[Optional[float]]: ...
 
-    def close(self) -> None: ...
+    def close(self) -> Optional[Dict[str, Any]]: ...
 
 
 class Channel:
@@ -80,6 +80,7 @@ class Poller:
         self.polls = self.late = self.read_ns = self.longest_read_ns = 0
         self.thinned = 1
         self.errors: List[str] = []
+        self.notes: List[str] = []
         self.ending = threading.Event()
         self.abandoned = False
         self.thread = threading.Thread(target=self.run, name="poller", daemon=True)
@@ -140,7 +141,7 @@ class Poller:
 
     def answer(self) -> Dict[str, Any]:
         """What `stop` gives."""
-        notes = []
+        notes = list(self.notes)
         if self.thinned > 1:
             notes.append("over %d readings: 1 poll of %d was kept" % (MOST_READINGS, self.thinned))
         return {
@@ -203,7 +204,8 @@ def stop(program: Instrument, emit: Optional[Emit] = None) -> Dict[str, Any]:
 
     `channels` are those of `open`, each with `t_ns` (the middle of each reading), `values` and how
     many `nulls` there were; `polls` made, `late` ones left out because one before took too long,
-    `period_s` as it was in the end, seconds a reading took, and the `errors` that ended it early.
+    `period_s` as it was in the end, seconds a reading took, the `errors` that ended it early, and
+    the `notes` that the program's `close` answered.
     """
     poller = _pollers.pop(id(program), None)
     if poller is None:
@@ -216,7 +218,8 @@ def stop(program: Instrument, emit: Optional[Emit] = None) -> Dict[str, Any]:
         poller.give_up("read() has not come back for %g s" % LAST_READ_S)
     else:
         try:
-            program.close()
+            told = program.close() or {}
+            poller.notes += told.get("notes", ())
         except Exception as err:
             poller.errors.append("close() raised %s: %s" % (type(err).__name__, err))
     return poller.answer()

@@ -1,5 +1,6 @@
 """Where artifacts go and programs run: one file a transport."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -40,6 +41,12 @@ class Device(Protocol):
         """Serve a program that reaches the device: over there, or here beside its cable."""
         ...
 
+    def exchange(self, given: Path, wanted: Path | None) -> AbstractContextManager[tuple[str, str]]:
+        """The files of one call: the paths by which a program there finds `given` and writes
+        `wanted` ("" where there is none); after the block it lies here, and neither does there.
+        """
+        ...
+
     def run_options(self) -> dict[str, Any]:
         """What a runtime program needs to reach the device: a port, an address; else nothing."""
         ...
@@ -59,5 +66,9 @@ def open_device(target: Target) -> Device:
         from edgedeploy.devices.qemu import QemuDevice
 
         return QemuDevice(target)
+    if target.transport == "ssh":
+        from edgedeploy.devices.ssh import SshDevice
+
+        return SshDevice(target)
     msg = f"target {target.name}: transport {target.transport!r} is not known"
-    raise InputError(msg, hint='Known: "local", "serial", "qemu".')
+    raise InputError(msg, hint='Known: "local", "serial", "qemu", "ssh".')

@@ -1,6 +1,8 @@
 """This computer: artifacts stay where they are, programs run in child processes."""
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +38,11 @@ class LocalDevice:
         interpreter = choose(program)
         command = [interpreter.path, str(SERVE), str(program)]
         return Worker(program.stem, command, timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def exchange(self, given: Path, wanted: Path | None) -> Iterator[tuple[str, str]]:
+        """The paths themselves: programs run where the files are."""
+        yield str(given), str(wanted or "")
 
     def run_options(self) -> dict[str, Any]:
         """Nothing: programs run where the artifact is."""

@@ -130,6 +130,12 @@ class QemuDevice:
         """A process on this host that serves `program` and reaches the board over loopback."""
         return LocalDevice().worker(program, timeout_s=timeout_s)
 
+    def exchange(
+        self, given: Path, wanted: Path | None
+    ) -> contextlib.AbstractContextManager[tuple[str, str]]:
+        """The paths themselves: the program that reaches the board runs on this host."""
+        return LocalDevice().exchange(given, wanted)
+
     def run_options(self) -> dict[str, Any]:
         """`port`, a URL of the serial line, and `probe`, host:port of the debugger's door."""
         if self._running is None:

@@ -15,6 +15,7 @@ from edgedeploy.devices.local import LocalDevice
 from edgedeploy.devices.ports import Port, can_be_flashed, find_port, listed_ports, port_lock
 from edgedeploy.digest import file_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, MissingError, UnsupportedError
+from edgedeploy.inventory import base_name
 from edgedeploy.records import Record, Target
 from edgedeploy.target import runtime_program
 from edgedeploy.toml import decode
@@ -142,17 +143,27 @@ class SerialDevice:
         """A process on this host that serves `program` and reaches the board over its port."""
         return LocalDevice().worker(program, timeout_s=timeout_s)
 
+    def exchange(
+        self, given: Path, wanted: Path | None
+    ) -> contextlib.AbstractContextManager[tuple[str, str]]:
+        """The paths themselves: the program that reaches the board runs on this host."""
+        return LocalDevice().exchange(given, wanted)
+
     def run_options(self) -> dict[str, Any]:
         """`port`, a device or socket://host:port, and `baud`."""
         return {"port": self._port.device, "baud": self._options.baud}
 
     @functools.cached_property
     def _port(self) -> Port:
-        variable = "EDGEDEPLOY_PORT_" + re.sub(r"\W", "_", self._target.name).upper()
+        variable = "EDGEDEPLOY_PORT_" + re.sub(r"\W", "_", base_name(self._target.name)).upper()
         named = self._options.port or os.environ.get(variable, "")
         port = find_port(named, self._options.usb, self._target.board)
         self.name = f"{self._target.name} at {port.device}"
         return port
+
+    @property
+    def _make_firmware(self) -> str:
+        return f"make firmware TARGET={base_name(self._target.name)}"
 
     def _place(self, image: FirmwareImage | None) -> tuple[int, int]:
         """Where the model goes and how large it may be: the firmware built here knows best."""
@@ -161,7 +172,7 @@ class SerialDevice:
             return options.model_address, options.model_bytes
         if image.chip and image.chip != options.chip:
             msg = f"the firmware in {image.folder} is for {image.chip}, expected {options.chip}"
-            raise InputError(msg, hint=f"Build it: `make firmware TARGET={self._target.name}`.")
+            raise InputError(msg, hint=f"Build it: `{self._make_firmware}`.")
         if not image.partitions:
             return options.model_address, options.model_bytes
         labels = {partition.label: partition for partition in image.partitions}
@@ -193,7 +204,7 @@ class SerialDevice:
                 f"the board at {self._port.device} does not answer as edgedeploy's firmware, and"
                 f" none is built here: {err.message}"
             )
-            hint = f"Build it: `make firmware TARGET={self._target.name}`."
+            hint = f"Build it: `{self._make_firmware}`."
             if not self._options.firmware:
                 hint = "Flash it yourself, or name its folder in device_options.serial.firmware."
             raise MissingError(msg, hint=hint, log=err.log) from err

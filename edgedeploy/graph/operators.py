@@ -27,9 +27,9 @@ class Operator(Record):
     `ranks` are the axes its first input may have, `groups` those of a convolution, `attributes`
     the values allowed by name (of each element of a list; the operator's own default counts where
     the attribute is absent), `constant` the positions of inputs that must be weights, `given`
-    those that must be inputs of the model, `explicit` the attributes that must be written out.
-    `cases` are sets of attributes of which one must hold. `lacking` says why no model may have it
-    at all, `remedy` what to do instead.
+    those that must be inputs of the model, `explicit` the attributes that must be written out,
+    `before` the operators that alone may take its output. `cases` are sets of attributes of which
+    one must hold. `lacking` says why no model may have it at all, `remedy` what to do instead.
     """
 
     precisions: tuple[str, ...] = ()
@@ -40,6 +40,7 @@ class Operator(Record):
     constant: tuple[int, ...] = ()
     given: tuple[int, ...] = ()
     explicit: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     lacking: str = ""
     remedy: str = ""
     note: str = ""
@@ -109,6 +110,7 @@ class _Seen:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.links = Links(model)
         self.inputs = {value.name for value in real_inputs(model)}
+        self.outputs = {value.name for value in model.graph.output}
         self.shapes: dict[str, tuple[int | str, ...]] = {}
         self.dtypes: dict[str, str] = {}
         graph = with_shapes(model).graph
@@ -135,7 +137,7 @@ def _why(
     if operator.precisions and precision not in operator.precisions:
         found = ", ".join(operator.precisions)
         return f"it exists in {found}, not in {precision}", f"Compile in {found}."
-    checks = (_rank, _groups, _attributes, _cases, _inputs, _dtype)
+    checks = (_rank, _groups, _attributes, _cases, _inputs, _users, _dtype)
     return next((why for check in checks if (why := check(node, operator, table, seen))), ""), ""
 
 
@@ -208,6 +210,22 @@ def _inputs(node: onnx.NodeProto, operator: Operator, _: Operators, seen: _Seen)
         name = node.input[position] if position < len(node.input) else ""
         if name not in seen.inputs:
             return f"its input {position} must be an input of the model of its own"
+    return ""
+
+
+def _users(node: onnx.NodeProto, operator: Operator, _: Operators, seen: _Seen) -> str:
+    """Why what takes its output is not what the library takes it before."""
+    if not operator.before:
+        return ""
+    allowed = " or ".join(operator.before)
+    for name in node.output:
+        if name in seen.outputs:
+            return f"its output leaves the model, the library takes it only before {allowed}"
+        for index in seen.links.users.get(name, []):
+            user = seen.links.nodes[index]
+            if user.op_type not in operator.before:
+                found = f"{user.op_type} {label(user)!r}"
+                return f"{found} takes its output, the library takes it only before {allowed}"
     return ""
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from edgedeploy.records import Missed, Report, Row
 from edgedeploy.report import overview, parity, provenance, sections
-from edgedeploy.report.remarks import Remark, cuts, failures, tally, verdicts
+from edgedeploy.report.remarks import Remark, cuts, failures, notices, tally, verdicts
 from edgedeploy.report.sections import SeriesArrays
 from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import MARKS, MEANINGS, count_of, one_line, printable, sentence
@@ -92,6 +92,8 @@ def to_html(report: Report, series: Mapping[RowKey, SeriesArrays]) -> str:
             failures=[_tail(remark) for remark in found[:REMARKS]],
             failure_count=len(found),
             cuts=cuts(table)[:REMARKS],
+            notices=notices(table)[:REMARKS],
+            scripts=_scripts(table),
             verdicts=told[:REMARKS],
             verdict_count=len(told),
             marks=MARKS,
@@ -118,7 +120,7 @@ def to_notebook(report: Report) -> str:
             marks=MARKS,
             notes=list(table.notes)[:NOTES],
             failures=failures(table)[:REMARKS],
-            cuts=cuts(table)[:REMARKS],
+            cuts=[*cuts(table), *notices(table)][:REMARKS],
             verdicts=verdicts(table)[:REMARKS],
         )
     )
@@ -189,6 +191,16 @@ def _detail(key: str, name: str, row: Row, arrays: SeriesArrays, largest: float)
         settings=[(title, pairs) for title, pairs in settings if pairs],
         facts=provenance.fact_groups(row),
     )
+
+
+def _scripts(table: Comparison) -> list[tuple[str, str]]:
+    """What the toolchains were told, or would be, by row."""
+    return [
+        (name, made.script)
+        for row, name in zip(table.rows, table.names, strict=True)
+        for made in (row.artifact, row.preparation)
+        if made is not None and made.script
+    ][:DETAILED_ROWS]
 
 
 def _absent(details: list[Detail]) -> list[Absent]:

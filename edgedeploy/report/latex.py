@@ -3,7 +3,7 @@
 import re
 
 from edgedeploy.records import Report
-from edgedeploy.report.remarks import Remark, cuts, failures, verdicts
+from edgedeploy.report.remarks import Remark, cuts, failures, notices, verdicts
 from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import MARKS, MEANINGS, one_line, sentence
 
@@ -94,7 +94,7 @@ def _below(table: Comparison) -> list[str]:
         rf"\textsuperscript{{{number}}} {escape(sentence(reason))}\par"
         for reason, number in table.notes.items()
     ]
-    told = (*failures(table), *cuts(table), *verdicts(table))
+    told = (*failures(table), *cuts(table), *notices(table), *verdicts(table))
     return lines + [_remark(remark) for remark in told]
 
 

@@ -3,7 +3,7 @@
 import re
 
 from edgedeploy.records import Report
-from edgedeploy.report.remarks import Remark, cuts, failures, tally, verdicts
+from edgedeploy.report.remarks import Remark, cuts, failures, notices, tally, verdicts
 from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import SUPERSCRIPTS, one_line, sentence
 
@@ -20,6 +20,7 @@ def to_markdown(report: Report) -> str:
     parts += [text for text in (_explanation(table), _notes(table)) if text]
     parts += _remarks("Not measured", failures(table))
     parts += _remarks("Partly on the host", cuts(table))
+    parts += _remarks("Worth knowing", notices(table))
     parts += _remarks("Unstable measurements (!)", verdicts(table))
     return "\n\n".join(parts) + "\n"
 

@@ -64,6 +64,7 @@ def how(row: Row, key: str) -> str:
         ("parameters", "macs"): lambda row, key: "counted on the exported graph",
         ("snr_db", "top1_agreement"): _parity,
         ("accuracy",): _accuracy,
+        ("latency_chip", "throughput_chip"): _told_by_vendor,
         ("latency",): _latency,
         ("cycles", "instructions"): _counted,
         ("throughput",): lambda row, key: _window(row, "throughput"),
@@ -111,6 +112,11 @@ def _latency(row: Row, key: str) -> str:
     series = next((s for s in _series(row) if s.quantity == "latency"), None)
     taken = f", {series.instrument}, clock {series.clock}" if series is not None else ""
     return f"{_window(row, 'latency')}{taken}"
+
+
+def _told_by_vendor(row: Row, key: str) -> str:
+    told = row.measurement.vendor_figures if row.measurement is not None else ()
+    return next((f"as {figure.by} says" for figure in told if figure.name == key), "")
 
 
 def _counted(row: Row, key: str) -> str:

@@ -1,11 +1,16 @@
 """What is told below every table: failures with their remedies, verdicts of instability."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from edgedeploy.figures import format_figure
 from edgedeploy.prepare import CUT
-from edgedeploy.records import Row
+from edgedeploy.records import Figure, Row, Share
 from edgedeploy.report.table import Comparison
 from edgedeploy.report.text import count_of
+
+# of what could not be had, what is told even where power is
+TOLD_OF = ("connection", "vendor figures")
 
 
 class Remark(NamedTuple):
@@ -55,6 +60,67 @@ def cuts(table: Comparison) -> list[Remark]:
         for note in row.artifact.notes
         if note.startswith(CUT)
     ]
+
+
+def notices(table: Comparison) -> list[Remark]:
+    """What a reader of the figures should know of how they came to be, and what was left for them:
+    stand-ins, silent downgrades, approximations, what a missing toolchain would be given, lost
+    links, several models at once, and what a broken rung usually means.
+    """
+    return [
+        Remark(name, *told)
+        for row, name in zip(table.rows, table.names, strict=True)
+        for told in (*_of_build(row), *_of_measurement(row), *_of_ladder(row))
+    ]
+
+
+def _of_build(row: Row) -> Iterator[tuple[str, str]]:
+    artifact, prepared, emulation = row.artifact, row.preparation, row.emulation
+    if artifact is not None:
+        if artifact.virtual:
+            tools = ", ".join(f"{name} {version}" for name, version in artifact.tools.items())
+            yield "stand-in", f"made by a stand-in for the toolchain ({tools}): nothing is measured"
+        for downgrade in artifact.downgrades:
+            yield "downgraded", downgrade
+    if prepared is not None:
+        yield "prepared", f"{', '.join(prepared.files)} in {prepared.folder}"
+        for text in (*prepared.warnings, *prepared.notes):
+            yield "prepared", text
+    if emulation is not None and emulation.note:
+        yield "approximated", f"accuracy and parity by {emulation.program} here: {emulation.note}"
+
+
+def _of_measurement(row: Row) -> Iterator[tuple[str, str]]:
+    measurement = row.measurement
+    if measurement is None:
+        return
+    for missed in measurement.missed:
+        if missed.what in TOLD_OF:
+            yield missed.what, missed.reason
+    together = measurement.together
+    if together is not None:
+        if together.reason:
+            yield "together", together.reason
+        for share in together.shares:
+            part = 100 * share.rate_hz / share.alone_rate_hz if share.alone_rate_hz else 0.0
+            yield (
+                "together",
+                f"{share.workload}: {share.rate_hz:,.0f}/s of {share.alone_rate_hz:,.0f}/s alone"
+                f" ({part:.0f} %){_p50(share)}",
+            )
+
+
+def _p50(share: Share) -> str:
+    if share.latency_p50_s is None:
+        return ""
+    figure = Figure(value=share.latency_p50_s, unit="s", source="measured")
+    return f", p50 {format_figure('latency_p50_s', figure)}"
+
+
+def _of_ladder(row: Row) -> Iterator[tuple[str, str]]:
+    for rung in row.ladder.rungs if row.ladder is not None else ():
+        if rung.broken and rung.meaning:
+            yield "parity", f"rung {rung.name} breaks: {rung.meaning}"
 
 
 def tally(rows: tuple[Row, ...]) -> str:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedeploy.records import Report
-from edgedeploy.report.remarks import Remark, cuts, failures, tally, verdicts
+from edgedeploy.report.remarks import Remark, cuts, failures, notices, tally, verdicts
 from edgedeploy.report.table import Cell, Comparison, compare_rows
 from edgedeploy.report.text import SUPERSCRIPTS, one_line, printable
 
@@ -48,6 +48,7 @@ def render(report: Report, console: Console) -> None:
         _print(console, Text(f"{_superscript(number)} {reason}", style="dim"))
     _remarks(console, "Not measured", failures(table))
     _remarks(console, "Partly on the host", cuts(table))
+    _remarks(console, "Worth knowing", notices(table))
     _remarks(console, "Unstable (!)", verdicts(table))
 
 

@@ -62,6 +62,7 @@ class Loaded:
 
 
 state: dict[str, Loaded] = {}
+others: list[Loaded] = []
 
 
 def probe() -> dict[str, Any]:
@@ -77,6 +78,7 @@ def load(artifact: str, options: dict[str, Any]) -> dict[str, Any]:
     """
     chosen = checked(options)
     state.clear()
+    others.clear()
     loaded = state["loaded"] = Loaded(artifact, chosen)
     return {"inputs": loaded.inputs, "outputs": loaded.outputs, "options": chosen}
 
@@ -91,6 +93,19 @@ def run(inputs: dict[str, Array]) -> dict[str, Array]:
 def bind(inputs: dict[str, Array]) -> Callable[[], object]:
     """`session.run` on these inputs and nothing around it; threads may each have their own."""
     loaded = current()
+    return functools.partial(loaded.session.run, loaded.names, verified(loaded, inputs))
+
+
+def beside(artifact: str, options: dict[str, Any]) -> dict[str, Any]:
+    """One more session beside the one of `load`; options as there. Raises `BadInput`."""
+    loaded = Loaded(artifact, checked(options))
+    others.append(loaded)
+    return {"inputs": loaded.inputs, "outputs": loaded.outputs, "options": loaded.options}
+
+
+def bind_beside(place: int, inputs: dict[str, Array]) -> Callable[[], object]:
+    """As `bind`, of the model that call number `place` of `beside` loaded."""
+    loaded = others[place]
     return functools.partial(loaded.session.run, loaded.names, verified(loaded, inputs))
 
 

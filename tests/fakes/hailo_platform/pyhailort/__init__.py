@@ -1,0 +1,1 @@
+"""The modules of the real package that programs may import from."""

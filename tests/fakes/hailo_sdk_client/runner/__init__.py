@@ -1,0 +1,1 @@
+"""The one class that users call."""

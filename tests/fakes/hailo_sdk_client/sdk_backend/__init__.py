@@ -1,0 +1,1 @@
+"""Model scripts, quantization and files."""

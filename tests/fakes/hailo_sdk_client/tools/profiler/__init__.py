@@ -1,0 +1,1 @@
+"""Reports of what a compiled network is expected to do."""
