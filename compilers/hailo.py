@@ -150,7 +150,7 @@ def compile_model(
         text = json.dumps(sidecar, indent=1)
         path.with_suffix(".json").write_text(text, encoding="utf-8")
         kept = kept_files(job, script.text, text, place / "kept")
-        done = effective(job.logs, asked(script, chosen), chosen, prepared.count)
+        done = effective(job.logs, asked(script, chosen), chosen, prepared)
     return {
         "path": str(path),
         "format": "hef",
@@ -203,7 +203,7 @@ def prepare_model(
     }
     for name, text in written.items():
         Path(folder, name).write_text(text, encoding="utf-8")
-    warnings = []
+    warnings = list(prepared.warnings)
     level = asked(script, chosen)["optimization_level"]
     if not prepared.count:
         warnings.append("no calibration data was given: none is written out")

@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sshd as servers
+from sshd import FarHost
 
 from edgedeploy.compile import Compilers, toolchain_rungs
 from edgedeploy.deployment import deployed
@@ -22,15 +25,18 @@ from edgedeploy.target import load_target, load_targets
 from edgedeploy.verify import read_groups
 from edgedeploy.workload import Workload, load_workload
 
+sshd, far_host = servers.sshd, servers.far_host
+
 FAKES = Path(__file__).with_name("fakes")
 # long enough for the power sensor: ten updates of 5 ms
 PLAN = Plan(
-    latency_count=200,
+    latency_min_count=50,
+    latency_min_s=0.4,
+    latency_max_s=0.5,
     warm_up_max_s=0.2,
     throughput_s=0.2,
     idle_s=0.3,
     cool_down_s=0.0,
-    latency_min_s=0.5,
 )
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -220,6 +226,41 @@ def test_another_target_is_one_file(
     assert row.target == "mine"
     assert row.measurement is not None
     assert "hailo8l" in json.dumps(row.measurement.facts).lower()
+
+
+def test_the_chip_of_another_host(
+    standins: Path,
+    far_host: FarHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiled here, measured there: nothing of this project or its settings is on that host."""
+    python = tmp_path / "python-there"
+    settings = f"HAILO_STANDIN_STATE={standins} PYTHONPATH={FAKES} PATH={FAKES}:/usr/bin:/bin"
+    python.write_text(f'#!/bin/sh\nexec env -i HOME="$HOME" {settings} {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    inventory = tmp_path / "devices.toml"
+    inventory.write_text(
+        f'[[device]]\nname = "lab"\nhost = "far"\ntarget = "rpi5-hailo8"\npython = "{python}"\n'
+        f'folder = "{far_host.folder}"\nlock = "{far_host.token}"\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("EDGEDEPLOY_DEVICES", str(inventory))
+    there, here = ok(deploy("digits", "rpi5-hailo8")), ok(deploy("digits"))
+    for row in (there, here):
+        assert row.measurement is not None
+        assert row.ladder is not None
+        assert row.ladder.first_broken is None
+    assert there.figures["accuracy_top1"] == here.figures["accuracy_top1"]
+    assert there.figures["snr_db"] == here.figures["snr_db"]
+    assert there.artifact is not None
+    assert here.artifact is not None
+    assert there.artifact.sha256 == here.artifact.sha256  # one compilation for both
+    assert there.deployment is not None
+    assert there.deployment.transport == "ssh"
+    assert there.deployment.path.startswith(str(far_host.folder))
+    assert there.figures["power_w"].value is not None
+    assert there.figures["latency_chip_s"].value is not None
 
 
 def test_a_downgrade_fails_where_it_is_not_wanted(standins: Path) -> None:

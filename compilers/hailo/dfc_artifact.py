@@ -44,6 +44,7 @@ class Prepared:
     def __init__(self, network: Network, name: str, entries: list[Table], folder: Path) -> None:
         self.network, self.name, self.entries, self.folder = network, name, entries, folder
         self.count = 0
+        self.warnings: list[str] = []
 
     def files(self) -> list[Path]:
         """The files of the calibration set, one an input; none where no data was given."""
@@ -97,7 +98,12 @@ def ready(
         return found
     with tempfile.TemporaryDirectory(prefix="samples-", dir=str(folder)) as work:
         samples = Samples(calibration, entries, Path(work))
-        found.count = min(chosen["calibset_size"] or samples.count, samples.count)
+        wanted = chosen["calibset_size"] or samples.count
+        found.count = min(wanted, samples.count)
+        if wanted > samples.count:
+            found.warnings.append(
+                f"calibset_size is {wanted}, and {samples.count} samples are given"
+            )
         for each in entries:
             chip = on_chip(each, specs.get(each["name"]), chosen)
             written(samples, each, chip, found.count, folder / file_name(each["name"]))
@@ -137,14 +143,15 @@ def kept_files(job: Job, script: str, sidecar: str, folder: Path) -> Path:
     return folder
 
 
-def effective(logs: dict[str, str], asked: Table, chosen: Table, count: int) -> Table:
+def effective(logs: dict[str, str], asked: Table, chosen: Table, prepared: Prepared) -> Table:
     """Effective options, downgrades and warnings, by what the SDK printed."""
-    done = optimization(logs["quantized"], asked, count)
+    done = optimization(logs["quantized"], asked, prepared.count)
     options = {key: value for key, value in chosen.items() if key != "given"}
     for key in ("optimization_level", "compression_level"):
         options[f"{key}_asked"], options[key] = asked[key], done[key]
     options["calibset_size"] = done["calibset_size"]
-    warnings = [*warned(logs["parsed"]), *done["warnings"], *warned(logs["compiled"])]
+    warnings = [*prepared.warnings, *warned(logs["parsed"])]
+    warnings += [*done["warnings"], *warned(logs["compiled"])]
     return {
         "options": options,
         "downgrades": done["downgrades"],

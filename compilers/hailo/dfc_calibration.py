@@ -34,7 +34,7 @@ class Samples:
 
         Raises `BadInput` for what does not fit the model's `inputs` or is not finite.
         """
-        self.arrays = {name: array for name, array in extracted(path, work).items()}
+        self.arrays = extracted(path, work)
         counts = {array.shape[:1] for array in self.arrays.values()}
         names = [each["name"] for each in inputs]
         if set(names) != set(self.arrays) or len(counts) != 1 or counts & {(), (0,)}:

@@ -196,6 +196,10 @@ def ends_of(hn: Table, network: Network) -> Table:
     """
     layers, order = hn["layers"], list(hn["net_params"]["output_layers_order"])
     named = {name: list(layer.get("original_names") or []) for name, layer in layers.items()}
+    ending = {name: list(words) for name, words in named.items()}
+    for name, layer in layers.items():
+        for source in layer.get("input") or [] if layer.get("type") == "output_layer" else []:
+            ending[source] = [*ending.get(source, []), *named[name]]
     inputs = {}
     for each in network.inputs:
         layer = next(
@@ -213,7 +217,7 @@ def ends_of(hn: Table, network: Network) -> Table:
     outputs, free = {}, list(order)
     for each in network.outputs:
         layer = next(
-            (name for alias in each["aliases"] for name in free if alias in named.get(name, [])),
+            (name for alias in each["aliases"] for name in free if alias in ending.get(name, [])),
             None,
         )
         if layer is not None:

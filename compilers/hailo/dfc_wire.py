@@ -23,7 +23,13 @@ def described_inputs(
     units. `wire_dtype` is float32 until data has shown that whole numbers do.
     """
     specs = {spec["name"]: spec for spec in declared or []}
-    return [described_input(each, specs.get(each["name"]), chosen) for each in inputs]
+    found = [described_input(each, specs.get(each["name"]), chosen) for each in inputs]
+    if chosen["input_color"] and not any(
+        is_colour(each, specs.get(each["name"])) for each in found
+    ):
+        msg = f"input_color is {chosen['input_color']!r}, and no input is a colour picture"
+        raise BadInput(msg, "Leave it out, or declare `color` of an input of three channels.")
+    return found
 
 
 def described_input(tensor: Table, spec: Table | None, chosen: Table) -> Table:
@@ -53,10 +59,15 @@ def described_input(tensor: Table, spec: Table | None, chosen: Table) -> Table:
         pair = normalization(spec, wire[-1])
         if pair is not None:
             found["scale"], found["offset"] = pair
-    color, wanted = (spec or {}).get("color"), chosen["input_color"]
-    if wanted and layout is not None and wire[-1] == 3 and color in ("rgb", "bgr"):
-        found["reverse_channels"] = wanted != color
+    if spec is not None and chosen["input_color"] and is_colour(found, spec):
+        found["reverse_channels"] = chosen["input_color"] != spec["color"]
     return found
+
+
+def is_colour(entry: Table, spec: Table | None) -> bool:
+    """Whether an input is a picture whose channels stand in a known order."""
+    color = (spec or {}).get("color")
+    return bool(entry["layout"]) and entry["wire_shape"][-1] == 3 and color in ("rgb", "bgr")
 
 
 def on_chip(entry: Table, spec: Table | None, chosen: Table) -> bool:

@@ -242,6 +242,8 @@ class Keeper:
             digest, offset = self._so_far(number, size)
             free = free_bytes(self.root)
             if free < size - offset + SPARE_BYTES:
+                if not offset:
+                    os.unlink(part)
                 message = "%s: needs %s bytes, %s are free" % (
                     part,
                     format(size - offset + SPARE_BYTES, ","),

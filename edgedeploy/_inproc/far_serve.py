@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from edgedeploy._inproc.far import BLOCK, CONTROL, END, Gone, say
-from edgedeploy._inproc.far_session import Session, adopt, end_children, reap, sweep
+from edgedeploy._inproc.far_session import Session, adopt, reap, sweep
 
 if TYPE_CHECKING:
     from edgedeploy._inproc.far import Source
@@ -32,6 +32,7 @@ def serve(order: Dict[str, Any], source: Source) -> int:
     sweep(root)
     session = Session(root, order["token"])
     signal.setitimer(signal.ITIMER_REAL, 0)
+    session.guard()
     adopt()
     told, tell = os.pipe()
     os.set_blocking(tell, False)
@@ -45,11 +46,11 @@ def serve(order: Dict[str, Any], source: Source) -> int:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=session.work,
+        env=session.environment(),
         start_new_session=True,
         bufsize=0,
     )
     try:
-        session.serves(child.pid)
         say({"started": child.pid})
         relay = Relay(child, source, order["beat_s"])
         while not ending and relay.step(told):
@@ -58,8 +59,7 @@ def serve(order: Dict[str, Any], source: Source) -> int:
     except Gone:
         code = 3
     finally:
-        end_children(child.pid)
-        reap()
+        session.end_all()
         child.returncode = 0  # reaped by us
         session.close()
     return code

@@ -15,9 +15,10 @@ import signal
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List
 
 PR_SET_CHILD_SUBREAPER = 36
+MARK = "EDGEDEPLOY_SESSION"
 # How long what was told to end may take before it is killed, and how long that may take.
 LEAVE_S = 3.0
 POLL_S = 0.02
@@ -42,10 +43,48 @@ class Session:
         self.work = os.path.join(self.folder, "work")
         os.mkdir(self.work)
 
-    def serves(self, pid: int) -> None:
-        """Note the process to be ended where we are killed ourselves."""
-        self.record.update(child=pid, child_start=start_of(pid))
-        self._keep()
+    def environment(self) -> Dict[str, str]:
+        """That of what this session starts: it bears the session's mark, and so does all below."""
+        return {**os.environ, MARK: self.folder}
+
+    def end_all(self) -> None:
+        """Kill what this session started, again until nothing is there: it may just be forking."""
+        nothing = 0
+        for _ in range(100):
+            found = {*below(os.getpid()), *marked(self.folder)}
+            for each in found:
+                kill(each)
+            reap()
+            # one that changes its parent while all are looked at is seen the next time
+            nothing = 0 if found else nothing + 1
+            if nothing == 2:
+                return
+            time.sleep(POLL_S if found else 0)
+
+    def guard(self) -> None:
+        """Leave a process behind that ends what this session started, should it be killed itself.
+
+        To be called before anything is started, or adopted.
+        """
+        ours, its = os.pipe()
+        if os.fork():
+            os.wait()
+            os.close(ours)
+            return
+        # a grandchild: whoever looks below this session does not find it
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(nothing, number)
+        os.close(its)
+        os.close(self.number)
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        os.read(ours, 1)
+        end_marked(self.folder)
+        os._exit(0)
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -91,9 +130,7 @@ def _sweep_one(folder: str, number: int, dead: Iterable[str]) -> None:
                 break
         else:
             return
-    child = record.get("child")
-    if isinstance(child, int) and start_of(child) == record.get("child_start"):
-        end_tree(child)
+    end_marked(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -119,10 +156,29 @@ def _stat(pid: int) -> List[str]:
         return []
 
 
-def start_of(pid: int) -> Optional[str]:
-    """When a process started, in the kernel's own count: a number taken again has another."""
-    fields = _stat(pid)
-    return fields[19] if len(fields) > 19 and fields[0] != "Z" else None
+def marked(folder: str) -> List[int]:
+    """Living processes that bear the mark of the session in `folder`."""
+    mark = ("%s=%s" % (MARK, folder)).encode()
+    found = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        try:
+            with open("/proc/%s/environ" % name, "rb") as file:
+                if name.isdigit() and mark in file.read().split(b"\0"):
+                    found.append(int(name))
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+    return found
+
+
+def end_marked(folder: str) -> None:
+    """Kill what a session started, wherever it is now, until nothing of it is there."""
+    for _ in range(100):
+        found = marked(folder)
+        if not found:
+            return
+        for each in found:
+            kill(each)
+        time.sleep(POLL_S)
 
 
 def below(pid: int) -> List[int]:
@@ -143,33 +199,6 @@ def below(pid: int) -> List[int]:
         found += [each for each in more if each in living]
         queue += more
     return found
-
-
-def end_tree(pid: int) -> None:
-    """Kill a process that leads a group, its group, and all below it."""
-    for each in below(pid):
-        kill(each)
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except OSError:
-        kill(pid)
-
-
-def end_children(leader: int) -> None:
-    """Kill all below this process, again until nothing is there: what is killed may just fork."""
-    nothing = 0
-    for _ in range(100):
-        with contextlib.suppress(OSError):  # no such group any more
-            os.killpg(leader, signal.SIGKILL)
-        found = below(os.getpid())
-        for each in found:
-            kill(each)
-        reap()
-        # one that changes its parent while all are looked at is seen the next time
-        nothing = 0 if found else nothing + 1
-        if nothing == 2:
-            return
-        time.sleep(POLL_S if found else 0)
 
 
 def reap() -> Dict[int, int]:

@@ -228,7 +228,7 @@ class Link(Worker):
         """Whether ssh still runs; what it has not noticed yet is not known here either."""
         return not self._over and self._process.poll() is None
 
-    def close(self, grace_s: float = LEAVE_S) -> None:
+    def close(self, grace_s: float = 2.0) -> None:
         """End the session and what it runs over there; waits for that end to say so."""
         self._closed = True
         self._ending.set()
@@ -319,13 +319,13 @@ class Link(Worker):
         with self._writing:
             if not self._over and self._process.poll() is None:
                 assert self._process.stdin is not None
-                with contextlib.suppress(OSError):
-                    if not self._process.stdin.closed:
+                if not self._process.stdin.closed:
+                    with contextlib.suppress(OSError):
                         if not self._half_sent:
                             os.write(self._asks, END + b"\n")
-                        self._process.stdin.close()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(self._leave_s)
+                    self._process.stdin.close()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(self._leave_s)
             super()._kill()
 
     def _ended(self) -> WorkerError:
@@ -344,9 +344,11 @@ class Link(Worker):
 
     def lost(self, how: str) -> ConnectionLostError:
         """The error for a link that broke."""
-        during = f"the connection was lost during {self._called}"
-        now = self._on_loss() if self.host is not None else ""
-        msg = f"{self.name}: {during}: {how}{now}"
+        if self.host is None:
+            msg = f"{self.options.host} does not answer: {how}"
+            return ConnectionLostError(msg, hint=f"Try: ssh {self.options.host}", log=self.log())
+        now = self._on_loss()
+        msg = f"{self.name}: the connection was lost during {self._called}: {how}{now}"
         return ConnectionLostError(msg, hint=LOST_HINT, log=self.log())
 
     def _remedy(self, kind: type[EdgeDeployError]) -> str:

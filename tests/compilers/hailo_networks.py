@@ -113,6 +113,12 @@ def heads(path: Path) -> str:
     return tiny.write(path, nodes, [tiny.value("x", (1, 3, 16, 16))], outputs, weights)
 
 
+def fault(kind: str, text: str) -> Exception:
+    """An exception of a class of that name, as the SDK's are known."""
+    found: Exception = type(kind, (Exception,), {})(text)
+    return found
+
+
 def run_hef(path: Path, sent: dict[str, tiny.Array]) -> dict[str, tiny.Array]:
     """The outputs of a stand-in's HEF, (N, H, W, C) by layer, for frames as sent over the wire."""
     with zipfile.ZipFile(path) as archive:

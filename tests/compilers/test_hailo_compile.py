@@ -12,7 +12,7 @@ import hailo_networks as nets
 import numpy as np
 import pytest
 import tiny_onnx as tiny
-from hailo_networks import dfc_states
+from hailo_networks import dfc_faults, dfc_states, fault
 from onnx import helper
 
 from edgedeploy.interpreter import read_header
@@ -149,7 +149,8 @@ def test_what_people_read_lies_beside_the_artifact(compile_it: Compile, tmp_path
 
 
 def test_effective_options_are_answered(compile_it: Compile, tmp_path: Path) -> None:
-    answer = compile_it(tiny.conv_net(tmp_path / "m.onnx"), calibset_size=12, batch_size=4)
+    model = tiny.conv_net(tmp_path / "m.onnx")
+    answer = compile_it(model, calibset_size=12, batch_size=4)
     options = answer["options"]
     assert (options["optimization_level_asked"], options["optimization_level"]) == (2, 1)
     assert options["calibset_size"] == 12
@@ -162,6 +163,10 @@ def test_effective_options_are_answered(compile_it: Compile, tmp_path: Path) -> 
         "optimization level 2 asked for, 1 done: there's less data than the recommended amount"
         " (1024)"
     ]
+    assert answer["warnings"] == []
+    more = compile_it(model, calibset_size=99)
+    assert more["warnings"] == ["calibset_size is 99, and 16 samples are given"]
+    assert more["options"]["calibset_size"] == 16
 
 
 def test_heads_keep_their_order_names_and_layouts(compile_it: Compile, tmp_path: Path) -> None:
@@ -333,6 +338,26 @@ def test_a_damaged_state_is_made_again(
     assert " ".join(answer["states"].values()) == again
     assert len((tmp_path / "artifact" / "model.hef").read_bytes()) == len(hef)
     assert not list((tmp_path / "states").glob(".writing-*"))
+
+
+def test_a_failed_step_is_gone_on_from_the_last_good_one(
+    compile_it: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hailo_sdk_client import ClientRunner
+
+    error = fault("BackendAllocatorException", "No successful assignments: conv1")
+
+    def fails(self: Any) -> bytes:
+        raise error
+
+    model = tiny.conv_net(tmp_path / "m.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(ClientRunner, "compile", fails)
+        with pytest.raises(dfc_faults.Unsupported, match="no place for the model on the chip"):
+            compile_it(model)
+    assert not (tmp_path / "kept").exists()
+    assert " ".join(compile_it(model)["states"].values()) == "kept kept made"
+    assert agreement(compile_it(model), model, nets.declared()) > 30
 
 
 def test_a_state_that_the_sdk_cannot_load_is_made_again(

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny_onnx as tiny
-from hailo_networks import dfc_faults, dfc_network, dfc_steps
+from hailo_networks import dfc_faults, dfc_network, dfc_steps, fault
 from onnx import TensorProto, helper
 
 from edgedeploy.errors import MissingError
@@ -354,6 +354,12 @@ def test_data_that_does_not_fit_is_refused(
         compile_it(model, samples=samples)
 
 
+def test_an_order_of_colours_without_colours_is_refused(compile_it: Compile, model: str) -> None:
+    with pytest.raises(dfc_faults.BadInput, match="no input is a colour picture") as caught:
+        compile_it(model, nets.declared(color="gray"), input_color="bgr")
+    assert "declare `color`" in caught.value.hint
+
+
 def test_no_data_is_refused(
     hailo: ModuleType, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,12 +398,6 @@ def test_a_node_that_became_no_layer_has_no_bits_of_its_own(model: str) -> None:
     assert caught.value.hint == "Layers: conv1."
     found = dfc_steps.layers_named({**chosen, "a8_w4": []}, "int8", ends, network)
     assert found == {"a16_w16": ["conv1"], "a8_w4": []}
-
-
-def fault(kind: str, text: str) -> Exception:
-    """An exception of a class of that name."""
-    found: Exception = type(kind, (Exception,), {})(text)
-    return found
 
 
 @pytest.mark.parametrize(

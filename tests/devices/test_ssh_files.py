@@ -19,7 +19,7 @@ from edgedeploy.errors import ConnectionLostError, StorageError
 
 sshd, far_host = servers.sshd, servers.far_host
 
-ODD = ("a b", "$HOME", "it's \"odd\"", "-n", "línea\nzwei", "日本/模型.bin", "x/__pycache__/y")
+ODD = ("a b", "$HOME", 'it\'s "odd"', "-n", "línea\nzwei", "日本/模型.bin", "x/__pycache__/y")
 
 
 @pytest.fixture
@@ -220,7 +220,6 @@ def test_a_full_disk_over_there(
                 with pytest.raises(StorageError, match=full):
                     device.put(model)
             assert list((disk / "part").iterdir()) == []
-            assert sent(device) < 4_000_000
             filler.unlink()
             # the session goes on, and so does the run
             assert Path(device.put(model)).read_bytes() == model.read_bytes()
