@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.append(str(Path(__file__).resolve().with_suffix("")))
 from dfc_faults import BadInput, Missing, Unsupported
 from dfc_options import RUNTIMES, checked
+from dfc_states import accelerator
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -67,7 +68,9 @@ def probe() -> Table:
     except importlib.metadata.PackageNotFoundError:
         version = str(sdk().__version__)
     check_version(version)
-    return {"tools": {TOOL: version}}
+    # without a GPU the SDK optimizes less: another artifact
+    gpu = "found" if "gpu" in accelerator() else "none"
+    return {"tools": {TOOL: version, "gpu": gpu}}
 
 
 def check_version(version: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from edgedeploy.compile import merged_options
 from edgedeploy.devices import Device, open_device
-from edgedeploy.devices.local import LocalDevice
+from edgedeploy.devices.local import LocalDevice, ToolchainHost
 from edgedeploy.errors import StorageError
 from edgedeploy.records import Artifact, Deployment, Target
 from edgedeploy.target import runtime_program
@@ -60,7 +60,12 @@ class Session:
 
 @contextmanager
 def deployed(
-    artifact: Artifact, target: Target, workload: Workload, *, timeout_s: float = 600.0
+    artifact: Artifact,
+    target: Target,
+    workload: Workload,
+    *,
+    device: Device | None = None,
+    timeout_s: float = 600.0,
 ) -> Iterator[Session]:
     """Bring an artifact to its device and load it there, for as long as the block lasts.
 
@@ -68,7 +73,7 @@ def deployed(
     runtime says of an artifact it cannot load.
     """
     with ExitStack() as stack:
-        device = stack.enter_context(open_device(target))
+        device = stack.enter_context(device or open_device(target))
         place, path = artifact_place(device, artifact)
         program = runtime_program(target.profiler)
         worker = stack.enter_context(device.worker(program, timeout_s=timeout_s))
@@ -132,7 +137,7 @@ def emulated(
     )
     # the options of the device's own runtime are not the emulator's
     plain = msgspec.structs.replace(workload, run_options={})
-    return deployed(artifact, here, plain, timeout_s=timeout_s)
+    return deployed(artifact, here, plain, device=ToolchainHost(), timeout_s=timeout_s)
 
 
 def _tail(stack: ExitStack, artifact: Artifact, timeout_s: float) -> Worker | None:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgedeploy import container
 from edgedeploy.cache import Cached, build
 from edgedeploy.calibrate import save_arrays
 from edgedeploy.compile import FLOATS, Compilers, layer_errors, toolchain_rungs
@@ -58,8 +59,10 @@ def verify(
     """
     judge = runtime_program(JUDGE)
     programs = [runtime_program(target.profiler)]
+    chosen = [choose(programs[0])]
     if target.emulator:
         programs.append(runtime_program(target.emulator))
+        chosen.append(container.choose(programs[-1]))
     parts = {
         "model": model.sha256,
         "reference": file_sha256(Path(model.reference)),
@@ -71,7 +74,7 @@ def verify(
         "compiler": files_sha256(program_files(compiler_program(target.compiler))),
         "last": EMULATED if emulated else DEPLOYED,
         **{f"judge {n}": v for n, v in choose(judge).versions.items()},
-        **{f"tool {n}": v for each in programs for n, v in choose(each).versions.items()},
+        **{f"tool {n}": v for each in chosen for n, v in each.versions.items()},
         **{f"runtime {n}": v for n, v in session.tools.items()},
     }
     if target.quantizer:

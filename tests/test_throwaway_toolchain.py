@@ -77,6 +77,7 @@ compiler = "acme"
 profiler = "acme"
 precisions = ["fp32", "int8"]
 source = "emulated"
+calibration_count = 256
 """
 
 # 3: its compiler; int8 is this vendor's own affair, so the target names no quantizer

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from edgedeploy import container
 from edgedeploy.interpreter import choose
 from edgedeploy.worker import SERVE, Worker
 
@@ -47,6 +48,14 @@ class LocalDevice:
     def run_options(self) -> dict[str, Any]:
         """Nothing: programs run where the artifact is."""
         return {}
+
+
+class ToolchainHost(LocalDevice):
+    """This computer, where programs run in the container named for their toolchain, if any."""
+
+    def worker(self, program: Path, *, timeout_s: float = 600.0) -> Worker:
+        """A process that serves `program` where its toolchain is."""
+        return container.serve(program, timeout_s=timeout_s)
 
 
 def _processor() -> str:

@@ -78,7 +78,8 @@ def _of_build(row: Row) -> Iterator[tuple[str, str]]:
     artifact, prepared, emulation = row.artifact, row.preparation, row.emulation
     if artifact is not None:
         if artifact.virtual:
-            tools = ", ".join(f"{name} {version}" for name, version in artifact.tools.items())
+            told = [f"{name} {version}" for name, version in artifact.tools.items()]
+            tools = ", ".join([each for each in told if "+" in each] or told)
             yield "stand-in", f"made by a stand-in for the toolchain ({tools}): nothing is measured"
         for downgrade in artifact.downgrades:
             yield "downgraded", downgrade

@@ -21,7 +21,7 @@ from edgedeploy.worker import SERVE, Worker
 Table = dict[str, Any]
 Compile = Callable[..., Table]
 node = helper.make_node
-TOOLS = {"hailo-dataflow-compiler": "3.33.0+standin"}
+TOOLS = {"hailo-dataflow-compiler": "3.33.0+standin", "gpu": "none"}
 
 
 @pytest.fixture(autouse=True)

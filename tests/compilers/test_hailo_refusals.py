@@ -139,7 +139,7 @@ def test_another_version_is_told_with_the_pairs_known(
         hailo.probe()
     assert "3.33 with HailoRT 4.23.0" in caught.value.hint
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "3.31.0")
-    assert hailo.probe() == {"tools": {"hailo-dataflow-compiler": "3.31.0"}}
+    assert hailo.probe() == {"tools": {"hailo-dataflow-compiler": "3.31.0", "gpu": "none"}}
 
 
 def test_an_sdk_that_cannot_be_imported_is_told(

@@ -17,9 +17,8 @@ from misbehaving import appears, gone
 from rough_link import RoughLink
 from sshd import FarHost
 
-from edgedeploy.devices.ssh import SshDevice
+from edgedeploy.devices.ssh import RemoteWorker, SshDevice
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, MissingError
-from edgedeploy.worker import Worker
 
 sshd, far_host = servers.sshd, servers.far_host
 
@@ -75,7 +74,9 @@ def nothing_left(far_host: FarHost, within_s: float = 10.0) -> bool:
 
 
 @contextlib.contextmanager
-def waiting(far_host: FarHost, tmp_path: Path, **options: object) -> Iterator[tuple[Worker, Path]]:
+def waiting(
+    far_host: FarHost, tmp_path: Path, **options: object
+) -> Iterator[tuple[RemoteWorker, Path]]:
     """A worker over there in a call that does not end, with children; and a file of its pids."""
     named = tmp_path / "pids"
     with (
@@ -84,11 +85,13 @@ def waiting(far_host: FarHost, tmp_path: Path, **options: object) -> Iterator[tu
     ):
         worker.start("waits", path=str(named))
         appears(named)
+        assert isinstance(worker, RemoteWorker)
         yield worker, named
 
 
-def test_a_link_cut_at_ten_moments(far_host: FarHost, tmp_path: Path) -> None:
-    draw = random.Random(20)
+@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_link_cut_at_any_moment(far_host: FarHost, tmp_path: Path, count: int) -> None:
+    draw = random.Random(count)
     source = program(far_host, tmp_path)
     given, wanted = tmp_path / "given.npz", tmp_path / "wanted.npz"
     lost = []
@@ -109,7 +112,7 @@ def test_a_link_cut_at_ten_moments(far_host: FarHost, tmp_path: Path) -> None:
         far_host.through(link.port)
         attempt(draw.randbytes(200_000))
         whole = link.sent + link.received
-        for _ in range(10):
+        for _ in range(count):
             content = draw.randbytes(200_000)
             link.cut_after(draw.randrange(whole))
             try:
@@ -122,7 +125,7 @@ def test_a_link_cut_at_ten_moments(far_host: FarHost, tmp_path: Path) -> None:
             link.cut_after(1 << 40)
             attempt(content)
         assert nothing_left(far_host)
-    assert len(lost) >= 5
+    assert len(lost) >= count / 2
     assert not list(far_host.folder.glob("sessions/*"))
     assert not list(far_host.folder.glob("sessions/.*"))
 
@@ -131,14 +134,14 @@ def test_a_link_that_stalls_is_lost_on_both_sides(far_host: FarHost, tmp_path: P
     with RoughLink(far_host.sshd.port) as link:
         # this end's ssh is not the one that notices
         far_host.through(link.port)
-        with pytest.raises(ConnectionLostError) as caught:
-            with waiting(far_host, tmp_path, silence_s=1.5) as (worker, named):
-                link.stall()
-                start = time.monotonic()
+        start = time.monotonic()
+        with waiting(far_host, tmp_path, silence_s=1.5) as (worker, named):
+            link.stall()
+            with pytest.raises(ConnectionLostError) as caught:
                 worker.finish()
         assert "the connection was lost during waits: " in caught.value.message
-        assert "far cannot be reached" in caught.value.message
-        assert time.monotonic() - start < 12
+        assert "; far does not answer: " in caught.value.message
+        assert time.monotonic() - start < 15
         # nobody told the far end: it noticed by itself
         for pid in map(int, named.read_text().split()):
             assert gone(pid, 6.0)
@@ -168,16 +171,16 @@ def test_a_stalled_run_gives_way_to_the_next_of_its_process(
 
 def test_a_slow_link(far_host: FarHost, tmp_path: Path) -> None:
     model = tmp_path / "model.bin"
-    model.write_bytes(random.Random(5).randbytes(60_000))
-    with RoughLink(far_host.sshd.port, rate=60_000) as link:
+    model.write_bytes(random.Random(5).randbytes(50_000))
+    with RoughLink(far_host.sshd.port, rate=80_000) as link:
         far_host.through(link.port)
         # the transfer takes longer than either end may be silent
-        with SshDevice(far_host.target(silence_s=1.0)) as device:
+        with SshDevice(far_host.target(silence_s=0.5)) as device:
             start = time.monotonic()
             assert Path(device.put(model)).read_bytes() == model.read_bytes()
             with device.exchange(model, tmp_path / "back") as (source, target):
                 os.link(source, target)
-            assert time.monotonic() - start > 2
+            assert time.monotonic() - start > 1
     assert (tmp_path / "back").read_bytes() == model.read_bytes()
 
 
@@ -185,30 +188,29 @@ def test_a_host_that_is_silent_while_it_works_is_not_lost(
     far_host: FarHost, tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow.py"
-    slow.write_text("import time\ndef sleeps():\n    time.sleep(2.5)\n    return {}\n")
+    slow.write_text("import time\ndef sleeps():\n    time.sleep(1.2)\n    return {}\n")
     with (
-        SshDevice(far_host.target(silence_s=0.8)) as device,
+        SshDevice(far_host.target(silence_s=0.5)) as device,
         device.worker(slow) as worker,
     ):
         assert worker.call("sleeps") == {}
-        time.sleep(2)
+        time.sleep(0.8)
         assert worker.call("sleeps") == {}
         assert device.put(slow)
 
 
 @pytest.mark.parametrize("whom", ["ssh", "far end", "program", "keeper"])
 def test_whoever_is_killed_nothing_is_left(far_host: FarHost, tmp_path: Path, whom: str) -> None:
-    with pytest.raises(EdgeDeployError) as caught:
-        with waiting(far_host, tmp_path) as (worker, named):
-            far, pid, _ = map(int, named.read_text().split())
-            keeper = worker._device._keeper  # type: ignore[attr-defined]
-            victim = {
-                "ssh": worker._process.pid,
-                "far end": far,
-                "program": pid,
-                "keeper": keeper.host.pid,
-            }[whom]
-            os.kill(victim, signal.SIGKILL)
+    with waiting(far_host, tmp_path) as (worker, named):
+        far, pid, _ = map(int, named.read_text().split())
+        pids = {
+            "ssh": worker._process.pid,
+            "far end": far,
+            "program": pid,
+            "keeper": worker._device._entered().host.pid,
+        }
+        os.kill(pids[whom], signal.SIGKILL)
+        with pytest.raises(EdgeDeployError) as caught:
             worker.finish(timeout_s=20)
     assert isinstance(caught.value, ConnectionLostError) == (whom != "program")
     assert {
@@ -217,8 +219,7 @@ def test_whoever_is_killed_nothing_is_left(far_host: FarHost, tmp_path: Path, wh
         "program": "was killed by SIGKILL (the system does that when memory runs out)",
         "keeper": "the session that kept the device ended; far itself is up",
     }[whom] in caught.value.message
-    with SshDevice(far_host.target()):
-        assert nothing_left(far_host)
+    assert nothing_left(far_host)
 
 
 OWNER = """
@@ -236,23 +237,23 @@ with SshDevice(target) as device, device.worker(Path(program)) as worker:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_orphan_of_a_run_that_was_killed(
-    far_host: FarHost, tmp_path: Path, number: signal.Signals
+    far_host: FarHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
+    monkeypatch.setattr("edgedeploy.devices.ssh_keep.LOCK_WAIT_S", 0.0)
     named = tmp_path / "pids"
     path = program(far_host, tmp_path)
     command = [sys.executable, "-c", OWNER, str(path), str(named), repr(far_host.options())]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as run:
         appears(named)
-        held = f"pid {psutil.Process(run.pid).children()[0].pid}"
         with (
             pytest.raises(MissingError, match=r"in use by \w+ \(pid \d+\) since 20.* UTC, from "),
             SshDevice(far_host.target()),
         ):
             pass
-        assert held
         run.send_signal(number)
         run.wait(15)
     assert nothing_left(far_host)
+    monkeypatch.setattr("edgedeploy.devices.ssh_keep.LOCK_WAIT_S", 2.0)
     with SshDevice(far_host.target()) as device:
         assert device.put(path)
     assert not list(far_host.folder.glob("sessions/*"))
@@ -263,7 +264,7 @@ def test_a_host_that_was_started_anew(far_host: FarHost, tmp_path: Path) -> None
         device._known.boot = "another"
         worker = device.worker(program(far_host, tmp_path))
         assert device.notes == ("far was started anew meanwhile",)
-        os.kill(worker.host.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(worker.host.pid, signal.SIGKILL)
         device._known.boot = "another"
         with worker, pytest.raises(ConnectionLostError, match="without a word; far was started"):
             worker.call("waits", path="")
