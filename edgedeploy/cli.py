@@ -12,6 +12,7 @@ from edgedeploy import stage_verbs
 from edgedeploy.errors import EXIT_CODES, EdgeDeployError, InputError
 from edgedeploy.options import (
     SOURCES,
+    ComputeCapability,
     Containers,
     ExplainCache,
     Json,
@@ -55,6 +56,7 @@ def deploy(
     target: TargetNames = "host",
     port: Port = None,
     container: Containers = None,
+    compute_capability: ComputeCapability = None,
     no_cache: NoCache = False,
     explain_cache: ExplainCache = False,
     strict: Annotated[
@@ -95,6 +97,7 @@ def deploy(
             options,
             plan,
             port=port,
+            compute_capability=compute_capability,
             use_cache=not no_cache,
             strict=strict,
             emulate=emulate,
@@ -254,6 +257,7 @@ def _new_run(
     plan: PlanOptions,
     *,
     port: str | None,
+    compute_capability: str | None = None,
     use_cache: bool = True,
     with_ladder: bool = True,
     strict: bool = False,
@@ -268,7 +272,7 @@ def _new_run(
 
     job = Job(
         workload=workload,
-        targets=tuple(load_targets(target, port=port)),
+        targets=tuple(load_targets(target, port=port, compute_capability=compute_capability)),
         precisions=options.precisions(),
         plan=plan.plan(),
         use_cache=use_cache,

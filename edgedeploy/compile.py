@@ -4,6 +4,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import msgspec
 from edgedeploy import container
 from edgedeploy.cache import Cached, build, cache_folder, lookup, storage_error
 from edgedeploy.calibrate import resolve_inputs
+from edgedeploy.compile_there import CompilerThere
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.interpreter import Interpreter, choose
 from edgedeploy.inventory import base_name
-from edgedeploy.prepare import exact_fit, prepare
+from edgedeploy.prepare import Prepared, exact_fit, prepare
 from edgedeploy.records import Artifact, Calibration, Model, Preparation, Target
 from edgedeploy.share import parameters, program_files
 from edgedeploy.target import compiler_program
@@ -25,6 +28,7 @@ from edgedeploy.workload import Workload
 
 QUANTIZED = "int8"
 FLOATS = ("fp", "bf", "tf")
+FP8 = "fp8"
 LOG_BYTES = 4000
 
 
@@ -127,43 +131,40 @@ def compile_model(
     if model.quantized and precision != QUANTIZED:
         msg = f"the model is already quantized: {precision} cannot be had from it"
         raise UnsupportedError(msg, hint=f"Deploy it in {QUANTIZED}, or give the float model.")
-    events: list[Cached] = []
-    prepared, done = prepare(model, target, precision, workload, use_cache=use_cache)
-    events += [done] if done else []
-    source, quantized_path = Path(prepared.path), None
-    needs_data = not precision.startswith(FLOATS) and not model.quantized
-    data = calibration() if needs_data else None
-    if needs_data and target.quantizer:
-        assert data is not None
-        progress("quantize")
-        quantized = _quantize(
-            model, data, target, workload, compilers=compilers, use_cache=use_cache
-        )
-        events.append(quantized)
-        source = Path(quantized.answer["path"])
-        quantized_path = str(source)
-    elif model.quantized:
-        quantized_path = model.path
+    ready = ready_model(
+        model,
+        target,
+        precision,
+        workload,
+        compilers=compilers,
+        calibration=calibration,
+        use_cache=use_cache,
+        progress=progress,
+    )
+    source, data, prepared = ready.path, ready.data, ready.prepared
     progress("compile")
     program = compiler_program(target.compiler)
     requested = merged_options(target.compile_options, workload.compile_options, target)
+    there = CompilerThere(target, program) if target.compile_on == "device" else None
     pass_data = data is not None and target.quantizer is None
     more = _more_arguments(program, "compile_model", model, workload)
+    asked: dict[str, Any] = {"precision": precision, "options": requested, **more}
 
     def make(folder: Path) -> dict[str, Any]:
         output = folder / "artifact"
-        output.mkdir()
         start = time.perf_counter()
-        answer = compilers.call(
-            program,
-            "compile_model",
-            model=str(source),
-            output=str(output),
-            precision=precision,
-            calibration=data.path if data and pass_data else None,
-            options=requested,
-            **more,
-        )
+        if there is not None:
+            answer = there.compile_model(source, folder, **asked)
+        else:
+            output.mkdir()
+            answer = compilers.call(
+                program,
+                "compile_model",
+                model=str(source),
+                output=str(output),
+                calibration=data.path if data and pass_data else None,
+                **asked,
+            )
         path = Path(answer["path"])
         if not path.is_file():
             msg = f"{program.stem} answered artifact {path}, which does not exist"
@@ -190,6 +191,7 @@ def compile_model(
             downgrades=tuple(answer.get("downgrades", ())),
             script=answer.get("script", ""),
             virtual=bool(answer.get("virtual")),
+            notes=tuple(answer.get("notes", ())),
         )
         built: dict[str, Any] = msgspec.to_builtins(artifact)
         return built
@@ -199,7 +201,11 @@ def compile_model(
         "precision": precision,
         "calibration": data.fingerprint if data and pass_data else "",
         **({"inputs": repr(more["inputs"])} if "inputs" in more else {}),
-        **_tool_parts(program, compilers, requested),
+        **(
+            there.parts(requested)
+            if there is not None
+            else _tool_parts(program, compilers, requested)
+        ),
     }
     cached = _kept(
         "compile",
@@ -207,21 +213,86 @@ def compile_model(
         f"{workload.name}-{target.compiler}-{precision}",
         parts,
         make,
-        program=program,
-        compilers=compilers,
+        unlisted=dict if there is not None else partial(compilers.unlisted, program),
         use_cache=use_cache,
     )
-    events.append(cached)
     artifact = msgspec.convert(cached.answer, Artifact)
     return msgspec.structs.replace(
         artifact,
-        quantized_path=quantized_path,
+        quantized_path=ready.quantized_path,
         model_sha256=model.sha256,
         calibration_fingerprint=data.fingerprint if data else None,
         tail_path=prepared.tail_path,
         fit=exact_fit(prepared, target, precision, artifact.size_bytes),
-        notes=prepared.notes,
-    ), events
+        notes=(*prepared.notes, *artifact.notes),
+    ), [*ready.events, cached]
+
+
+@dataclass
+class Ready:
+    """A model as a compiler takes it: prepared, and quantized where the target's quantizer does."""
+
+    prepared: Prepared
+    path: Path
+    quantized_path: str | None
+    data: Calibration | None
+    events: list[Cached]
+
+
+def ready_model(
+    model: Model,
+    target: Target,
+    precision: str,
+    workload: Workload,
+    *,
+    compilers: Compilers,
+    calibration: Callable[[], Calibration],
+    use_cache: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Ready:
+    """The model that the target's compiler gets in one precision; raises as `compile_model`."""
+    events: list[Cached] = []
+    prepared, done = prepare(model, target, precision, workload, use_cache=use_cache)
+    events += [done] if done else []
+    path, quantized_path = Path(prepared.path), None
+    needs_data = not is_float(precision) and not model.quantized
+    data = calibration() if needs_data else None
+    if data is not None and target.quantizer:
+        progress("quantize")
+        quantized = _quantize(
+            path, data, target, workload, compilers=compilers, use_cache=use_cache
+        )
+        events.append(quantized)
+        path = Path(quantized.answer["path"])
+        quantized_path = str(path)
+        if precision == FP8:
+            events.append(_to_fp8(path, workload, use_cache=use_cache))
+            path = Path(events[-1].answer["path"])
+            quantized_path = str(path)
+    elif model.quantized:
+        quantized_path = model.path
+    return Ready(prepared, path, quantized_path, data, events)
+
+
+def is_float(precision: str) -> bool:
+    """Whether a precision needs no calibration: a float type of 16 bits or more."""
+    return precision.startswith(FLOATS) and precision != FP8
+
+
+def _to_fp8(quantized: Path, workload: Workload, *, use_cache: bool) -> Cached:
+    """The int8 Q/DQ graph with 8-bit floats in the place of the integers."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        from edgedeploy.graph.read import read_onnx, write_onnx
+        from edgedeploy.graph.typed import to_fp8
+
+        graph, notes = to_fp8(read_onnx(quantized))
+        write_onnx(graph, folder / "model.onnx")
+        return {"path": str(folder / "model.onnx"), "notes": notes}
+
+    code = sorted(Path(__file__).with_name("graph").glob("*.py"))
+    parts = {"model": file_sha256(quantized), "code": files_sha256(code)}
+    return build("prepare", f"{workload.name}-{FP8}", parts, make, use=use_cache)
 
 
 def prepare_without_toolchain(
@@ -242,8 +313,9 @@ def prepare_without_toolchain(
     program = compiler_program(target.compiler)
     if parameters(program, "prepare_model") is None:
         return None
-    prepared, _ = prepare(model, target, precision, workload)
-    needs_data = not precision.startswith(FLOATS) and not target.quantizer
+    ready = ready_model(
+        model, target, precision, workload, compilers=compilers, calibration=calibration
+    )
     requested = merged_options(target.compile_options, workload.compile_options, target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,10 +324,10 @@ def prepare_without_toolchain(
     answer = compilers.call_alone(
         program,
         "prepare_model",
-        model=prepared.path,
+        model=str(ready.path),
         output=str(folder),
         precision=precision,
-        calibration=calibration().path if needs_data else None,
+        calibration=ready.data.path if ready.data and not target.quantizer else None,
         options=requested,
         **_more_arguments(program, "prepare_model", model, workload),
     )
@@ -264,7 +336,7 @@ def prepare_without_toolchain(
         files=tuple(answer["files"]),
         options=answer.get("options", {}),
         script=answer.get("script", ""),
-        notes=(*prepared.notes, *answer.get("notes", ())),
+        notes=(*ready.prepared.notes, *answer.get("notes", ())),
         warnings=tuple(answer.get("warnings", ())),
     )
 
@@ -343,7 +415,7 @@ def hash_files(path: Path) -> tuple[str, int]:
 
 
 def _quantize(
-    model: Model,
+    model: Path,
     data: Calibration,
     target: Target,
     workload: Workload,
@@ -359,14 +431,14 @@ def _quantize(
         return compilers.call(
             program,
             "quantize_model",
-            model=model.path,
+            model=str(model),
             output=str(folder),
             calibration=data.path,
             options=requested,
         )
 
     parts = {
-        "model": model.sha256,
+        "model": file_sha256(model),
         "calibration": data.fingerprint,
         **_tool_parts(program, compilers, requested),
     }
@@ -375,8 +447,7 @@ def _quantize(
         workload.name,
         parts,
         make,
-        program=program,
-        compilers=compilers,
+        unlisted=partial(compilers.unlisted, program),
         use_cache=use_cache,
     )
 
@@ -387,19 +458,18 @@ def _kept(
     parts: dict[str, str],
     make: Callable[[Path], dict[str, Any]],
     *,
-    program: Path,
-    compilers: Compilers,
+    unlisted: Callable[[], dict[str, str]],
     use_cache: bool,
 ) -> Cached:
     """An entry of the cache, or made by a program.
 
     An entry whose tools are all installed packages is found without starting the program; versions
-    that only the program can tell make it start each time.
+    that only the program can tell, which `unlisted` asks it for, make it start each time.
     """
     hit = lookup(stage, subject, parts) if use_cache else None
     if hit is not None:
         return hit
-    return build(stage, subject, {**parts, **compilers.unlisted(program)}, make, use=use_cache)
+    return build(stage, subject, {**parts, **unlisted()}, make, use=use_cache)
 
 
 def merged_options(

@@ -19,7 +19,7 @@ from edgedeploy.records import (
 )
 from edgedeploy.stats import cv, drift, mean, percentile, percentile_reason, samples_needed, std
 
-LATENCY = "latency"
+LATENCY, DEVICE_LATENCY = "latency", "device_latency"
 ENERGY = "energy_per_inference_j"
 DEPLOYED_RUNG, EMULATED_RUNG = "deployed", "emulated"
 NULL = "\N{EM DASH}"
@@ -40,6 +40,8 @@ FIGURE_LABELS = {
     "latency_cv": "CV",
     "latency_drift": "Drift",
     "latency_count": "Timed",
+    "latency_device_p50_s": "Device p50",
+    "latency_device_p99_s": "Device p99",
     "instructions": "Instructions",
     "cycles": "Cycles",
     "throughput_hz": "Throughput",
@@ -102,7 +104,7 @@ def row_figures(
 ) -> dict[str, Figure]:
     """All figures of a row, in the order of `FIGURE_LABELS`: always the same ones but for what only
     microcontrollers and emulators tell (cycles, instructions, SRAM, PSRAM, flash, stack), and what
-    only a vendor's own tool does (chip latency, chip rate).
+    only a vendor's own tool (chip latency, chip rate) or a clock beside the host's does.
 
     `series` maps a Series' key to its times (ns) and values in SI units; key "latency" holds the
     start and the duration in s of every inference timed. What was read off the device has the
@@ -116,6 +118,7 @@ def row_figures(
     return {
         **_accuracy(judged.accuracy if judged else None, judged is not None),
         **_latency(measurement, series),
+        **_by_device_clock(measurement, series),
         **_counted(measurement, series),
         **_throughput(measurement),
         **_told_by_vendor(measurement),
@@ -201,7 +204,11 @@ def _accuracy(accuracy: Accuracy | None, measured: bool) -> dict[str, Figure]:
 
 def _latency(measurement: Measurement | None, series: RawSeries) -> dict[str, Figure]:
     units = {name: "s" if name.endswith("_s") else "1" for name in FIGURE_LABELS}
-    names = [name for name in FIGURE_LABELS if name.startswith("latency") and "chip" not in name]
+    names = [
+        name
+        for name in FIGURE_LABELS
+        if name.startswith("latency") and not name.startswith(("latency_chip", "latency_device"))
+    ]
     if measurement is None or LATENCY not in series:
         reason = "the raw latencies are not in the run's series file"
         reason = (measurement.timing_reason or reason) if measurement else "no measurement"
@@ -223,6 +230,19 @@ def _latency(measurement: Measurement | None, series: RawSeries) -> dict[str, Fi
     return {
         name: _had(found[name], units[name], measurement.source, few.get(name, too_few))
         for name in names
+    }
+
+
+def _by_device_clock(measurement: Measurement | None, series: RawSeries) -> dict[str, Figure]:
+    """Percentiles by the device's own clock; only of a device that has one beside the host's."""
+    if measurement is None or DEVICE_LATENCY not in series:
+        return {}
+    values = series[DEVICE_LATENCY][1]
+    return {
+        f"latency_device_{name}_s": _had(
+            percentile(values, p), "s", measurement.source, percentile_reason(len(values), p)
+        )
+        for name, p in (("p50", 0.5), ("p99", 0.99))
     }
 
 

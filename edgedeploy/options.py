@@ -24,6 +24,10 @@ Containers = Annotated[
         "--container", help="Image in which the compiler is served; NAME=IMAGE for the one of NAME."
     ),
 ]
+ComputeCapability = Annotated[
+    str | None,
+    typer.Option("--compute-capability", help="Of the GPUs to compile for: 8.6,8.9."),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every stage anew.")]
 ExplainCache = Annotated[
     bool, typer.Option("--explain-cache", help="Say why each stage was made or taken.")

@@ -138,6 +138,8 @@ class Pipeline:
         for target in self.job.targets:
             wants_int8 = QUANTIZED in (self.job.precisions or target.precisions)
             name = target.quantizer if wants_int8 and target.quantizer else target.compiler
+            if name == target.compiler and target.compile_on == "device":
+                continue
             with contextlib.suppress(EdgeDeployError):
                 compilers.ready(compiler_program(name))
         with contextlib.suppress(EdgeDeployError):

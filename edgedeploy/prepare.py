@@ -44,15 +44,17 @@ def prepare(
 ) -> tuple[Prepared, Cached | None]:
     """The model with the target's rewrites, cut where it cannot go on, checked to fit.
 
-    A target that asks for none of it gets the model as it is. Raises `UnsupportedError` for an
-    operator that the target lacks (by node) and for a model that does not fit its memories (by how
-    much), `InputError` for an end node that is not there.
+    A target that asks for none of it gets the model as it is. A float type that `typed` gives for
+    the precision is put into the graph. Raises `UnsupportedError` for an operator that the target
+    lacks (by node) and for a model that does not fit its memories (by how much), `InputError` for
+    an end node that is not there.
     """
     table = operator_table(target)
     if model.quantized and table is not None:
         msg = f"the model is quantized already, and the compiler of {target.name} quantizes itself"
         raise UnsupportedError(msg, hint="Give the float model.")
-    if not target.rewrites and table is None and not target.memory_bytes:
+    typed = target.typed.get(precision)
+    if not (target.rewrites or table or target.memory_bytes or typed):
         return Prepared(path=model.path), None
 
     def make(folder: Path) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def prepare(
         "precision": precision,
         "rewrites": ", ".join(target.rewrites),
         "end nodes": ", ".join(workload.end_nodes),
+        "type": typed or "",
         "memory": repr(sorted(target.memory_bytes.items())),
         "operators": file_sha256(table) if table else "",
         **{f"package {name}": importlib.metadata.version(name) for name in PACKAGES},
@@ -109,6 +112,11 @@ def _prepared(
         graph, tail = cut(graph, ends)
         count = len(tail.graph.node)
         notes = [*notes, f"{CUT} {', '.join(ends)} ({why}): {count} nodes run on the host"]
+    if precision in target.typed:
+        from edgedeploy.graph.typed import to_type
+
+        graph, told = to_type(graph, target.typed[precision])
+        notes = [*notes, *told]
     fit = check_fit(graph, target, precision) if target.memory_bytes else None
     path, tail_path = folder / "model.onnx", folder / "tail.onnx"
     write_onnx(graph, path)

@@ -39,6 +39,8 @@ CLOCK = "host-monotonic"
 IDLE_WITH_INSTRUMENT_S = 3.0
 REST_WITHOUT_INSTRUMENT_S = 0.05
 DEFAULT_PERIOD_S = 0.01
+DEVICE_LATENCY = "device_latency"
+DEVICE_COUNT = 1000
 NO_MEMORY = "its memory is not the device's: the numbers alone are computed"
 DEVICE_QUANTITIES: tuple[Literal["latency", "cycles", "instructions"], ...] = (
     "latency",
@@ -159,6 +161,7 @@ def profile(
     progress("layers", 0.0)
     layers, reason = _layers(session, given, plan)
     told, untold = _vendor_figures(session, target, plan)
+    beside, unclocked = _device_times(session, target, given, raw)
     facts, after = answer["facts"], answer["facts_after"]
     virtual = virtual or instruments.virtual or bool(facts.get("virtual"))
     memory, memory_reason = _memory(session, answer)
@@ -166,7 +169,7 @@ def profile(
         plan=plan,
         source="emulated" if virtual else target.source,
         windows=windows,
-        series=(*timed, *series),
+        series=(*timed, *beside, *series),
         timing_reason=timing_reason,
         series_file="series.npz",
         options=session.options,
@@ -181,10 +184,12 @@ def profile(
             facts=facts,
             facts_after=after,
             clock_hz=_clock_during(_first(windows, "latency"), series, raw),
+            device_s=raw[DEVICE_LATENCY][1] if DEVICE_LATENCY in raw else None,
+            spread_limit=target.spread_limit,
         )
         if "latency" in raw
         else (),
-        missed=(*instruments.missed, *_told(answer.get("timed", {})), *untold),
+        missed=(*instruments.missed, *_told(answer.get("timed", {})), *untold, *unclocked),
         vendor_figures=told,
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
         facts_after=after,
@@ -248,6 +253,34 @@ def _device_series(
         return described, None
     counted = "counts instructions and has no time" if "instructions" in raw else "has no time"
     return described, f"an emulator {counted}"
+
+
+def _device_times(
+    session: Session, target: Target, given: Path, raw: RawSeries
+) -> tuple[list[Series], list[Missed]]:
+    """What the device's own clock says of single inferences, beside those timed end to end."""
+    if parameters(runtime_program(target.profiler), "device_times") is None:
+        return [], []
+    count = min(DEVICE_COUNT, len(raw["latency"][1])) if "latency" in raw else DEVICE_COUNT
+    try:
+        with session.device.exchange(given, None) as (there, _):
+            answer = session.worker.call("measure.device_times", inputs=there, count=count)
+    except ConnectionLostError:
+        raise
+    except EdgeDeployError as err:  # the timing stands without it
+        return [], [Missed(what="device clock", reason=err.message, hint=err.hint)]
+    values = np.asarray(answer["latency_s"], dtype=np.float64)
+    raw[DEVICE_LATENCY] = (np.arange(len(values), dtype=np.int64), values)
+    described = Series(
+        key=DEVICE_LATENCY,
+        quantity="latency",
+        unit="s",
+        clock=answer["clock"],
+        instrument=target.profiler,
+        scope=answer.get("scope", "one inference on the device, by its own clock"),
+        count=len(values),
+    )
+    return [described], [Missed(what="device clock", reason=n) for n in answer.get("notes", ())]
 
 
 def _vendor_figures(

@@ -14,7 +14,9 @@ Source = Literal["measured", "emulated", "estimated", "published"]
 Status = Literal["ok", "failed", "unsupported", "missing"]
 Phase = Literal["idle", "load", "warm_up", "latency", "throughput", "cool_down"]
 Stage = Literal["export", "calibrate", "quantize", "compile", "deploy", "verify", "profile"]
-Verdict = Literal["spread", "drift", "throttled", "too_few", "too_short", "not_steady", "host_load"]
+Verdict = Literal[
+    "spread", "drift", "throttled", "too_few", "too_short", "not_steady", "host_load", "host_bound"
+]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
@@ -89,7 +91,9 @@ class Target(Record):
     is to equal it, or to come within `emulator_limit_db` of it. `approximation` gives an accuracy
     where even the compiler is missing, when asked for. `rewrites` are files of edgedeploy/graph/
     applied before the compiler, in that order. `calibration_count` samples are taken where the
-    workload names no number.
+    workload names no number. `typed` are precisions whose graph is converted to that type before
+    the compiler, which runs on the host or, `compile_on`, beside the device. Latencies that spread
+    by more than `spread_limit` are told to be unstable.
     """
 
     name: str
@@ -104,6 +108,9 @@ class Target(Record):
     instruments: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
     rewrites: tuple[str, ...] = ()
+    typed: dict[str, Literal["float16", "bfloat16"]] = {}
+    compile_on: Literal["host", "device"] = "host"
+    spread_limit: float = 0.10
     opset: int = 18
     source: Source = "measured"
     calibration_count: int | None = None

@@ -3,8 +3,11 @@
 import ast
 import functools
 import os
+import re
 from pathlib import Path
 
+# the line of a program's PEP 723 header, which is TOML behind "# "
+_MODULES = re.compile(r"^# modules = \[(.*)\]$", re.MULTILINE)
 _HERE = Path(__file__).resolve().parent
 
 
@@ -30,9 +33,17 @@ def shared_files(kind: str, suffix: str) -> dict[str, Path]:
 
 
 def program_files(program: Path) -> list[Path]:
-    """A program and the modules of its own that it keeps in a folder of its name beside it."""
-    folder = program.with_suffix("")
-    return [program, *sorted(path for path in folder.rglob("*.py") if path.is_file())]
+    """A program and its modules: those in the folder of its name beside it, and those in the
+    folders that its header names as `modules` under `[tool.edgedeploy]`, shared with others.
+    """
+    folders = [program.with_suffix(""), *(program.parent / name for name in _modules(program))]
+    found = (path for folder in folders for path in sorted(folder.rglob("*.py")))
+    return [program, *(path for path in found if path.is_file())]
+
+
+def _modules(program: Path) -> list[str]:
+    named = _MODULES.search(program.read_text(encoding="utf-8", errors="replace"))
+    return re.findall(r'"([A-Za-z0-9_]+)"', named[1]) if named else []
 
 
 def parameters(program: Path, function: str) -> tuple[str, ...] | None:

@@ -11,6 +11,8 @@ from edgedeploy.stats import Values, drift, percentile, samples_needed
 TOO_FEW = samples_needed(0.95)
 TOO_SHORT_S = 1.0
 SPREAD_LIMIT = 0.10
+# how many times as long as on the device an inference may take in all
+HOST_BOUND = 1.5
 DRIFT_LIMIT = 0.05
 CLOCK_KEPT = 0.90
 LOAD_PER_CORE = 0.5
@@ -28,25 +30,29 @@ def judge(
     facts: Mapping[str, Any] | None = None,
     facts_after: Mapping[str, Any] | None = None,
     clock_hz: Values | None = None,
+    device_s: Values | None = None,
+    spread_limit: float = SPREAD_LIMIT,
 ) -> tuple[Instability, ...]:
     """All that speaks against a measurement, in the order of records.Verdict; () if nothing does.
 
     `latency_s` are single inferences in order of time, `latency` and `warm_up` their windows,
     `facts` and `facts_after` the device's facts before and after (keys `clock_hz`, `governor`,
     `load_average`, `cores`, `throttle_count`, `throttled`; each may be missing), `clock_hz`
-    readings of the device's clock during the latency window. Raises nothing.
+    readings of the device's clock during the latency window, `device_s` what the device's own clock
+    says of single inferences. Raises nothing.
     """
     before, after = facts or {}, facts_after or {}
     return tuple(
         verdict
         for verdict in (
-            _spread(latency_s),
+            _spread(latency_s, spread_limit),
             _drift(latency_s),
             _throttled(before, after, clock_hz),
             _too_few(latency_s),
             _too_short(latency_s, latency),
             _not_steady(warm_up),
             _host_load(before),
+            _host_bound(latency_s, device_s),
         )
         if verdict is not None
     )
@@ -62,15 +68,30 @@ def spread(latency_s: Values) -> float | None:
     return (p95 - p50) / (P95_SIGMAS * p50) if p50 and p95 is not None else None
 
 
-def _spread(latency_s: Values) -> Instability | None:
+def _host_bound(latency_s: Values, device_s: Values | None) -> Instability | None:
+    whole = percentile(latency_s, 0.5)
+    device = percentile(device_s, 0.5) if device_s is not None else None
+    if not whole or not device or whole <= HOST_BOUND * device:
+        return None
+    return Instability(
+        verdict="host_bound",
+        message=(
+            f"the device works {1e3 * device:.3g} ms of the {1e3 * whole:.3g} ms that an inference"
+            f" takes (limit 1 of {HOST_BOUND:g}): the host's calls and copies are timed, not the"
+            " device. Use larger batches, or let the runtime record and replay its calls"
+        ),
+    )
+
+
+def _spread(latency_s: Values, limit: float) -> Instability | None:
     found = spread(latency_s)
-    if found is None or found <= SPREAD_LIMIT:
+    if found is None or found <= limit:
         return None
     return Instability(
         verdict="spread",
         message=(
             f"latencies spread by {100 * found:.1f} % (CV as p95 over p50 implies it; limit"
-            f" {100 * SPREAD_LIMIT:.0f} %): fix the clocks, stop other work on the device, run"
+            f" {100 * limit:g} %): fix the clocks, stop other work on the device, run"
             " again"
         ),
     )

@@ -9,6 +9,7 @@ import typer
 from edgedeploy.errors import GateError, MissingError
 from edgedeploy.options import (
     SOURCES,
+    ComputeCapability,
     Containers,
     ExplainCache,
     Json,
@@ -64,6 +65,7 @@ def compile_model(
     options: WorkloadOptions,
     workload: WorkloadName,
     target: TargetNames = "host",
+    compute_capability: ComputeCapability = None,
     container: Containers = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy them here.")] = None,
     no_cache: NoCache = False,
@@ -81,7 +83,7 @@ def compile_model(
     artifacts: list[Artifact] = []
     use(container or (), load_targets(target))
     with progress_bar() as progress, Compilers() as compilers:
-        for found in load_targets(target):
+        for found in load_targets(target, compute_capability=compute_capability):
             progress(found.name, "export", 0.0)
             exported = _exported(made, found, events, use_cache=not no_cache)
             artifacts += _artifacts(

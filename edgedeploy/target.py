@@ -1,6 +1,7 @@
 """Boards as data: targets/*.toml into `Target`, and the programs a target names."""
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -49,13 +50,17 @@ def load_target(name: str | Path) -> Target:
 
 
 def load_targets(
-    names: str | list[str] | tuple[str, ...], *, port: str | None = None
+    names: str | list[str] | tuple[str, ...],
+    *,
+    port: str | None = None,
+    compute_capability: str | None = None,
 ) -> list[Target]:
     """Targets from names, or from one text of names separated by commas; each where it is.
 
     `NAME@DEVICE` is a target on a device of the inventory (`NAME@here`: on none), and the name of a
     device alone means the same; the target is then called `NAME@DEVICE`. `port` is the serial port
-    of the one among them that has one, on the host where that board is.
+    of the one among them that has one, on the host where that board is. `compute_capability` are
+    the GPUs, with commas, that those of them are compiled for that compile for one.
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     stripped = [part.strip() for part in parts if part.strip()]
@@ -68,7 +73,29 @@ def load_targets(
         if by_name.setdefault(target.name, target) != target:
             msg = f"two different targets are named {target.name!r}"
             raise InputError(msg, hint="Give one of them another name in its file.")
-    return _on_port(list(by_name.values()), port) if port else list(by_name.values())
+    targets = list(by_name.values())
+    if compute_capability is not None:
+        targets = _compiled_for(targets, compute_capability)
+    return _on_port(targets, port) if port else targets
+
+
+def _compiled_for(targets: list[Target], text: str) -> list[Target]:
+    """The targets that are compiled for GPUs, for these ones."""
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    if not wanted or not all(re.fullmatch(r"\d+\.\d+", part) for part in wanted):
+        msg = f"--compute-capability {text!r} is neither one nor a list of them"
+        raise InputError(msg, hint="Write --compute-capability 8.6,8.9.")
+    key = "compute_capability"
+    if not any(key in target.compile_options for target in targets):
+        names = ", ".join(target.name for target in targets)
+        msg = f"--compute-capability is for targets that compile for a GPU, and {names} does not"
+        raise InputError(msg, hint="Leave it out, or name such a target.")
+    return [
+        msgspec.structs.replace(target, compile_options={**target.compile_options, key: wanted})
+        if key in target.compile_options
+        else target
+        for target in targets
+    ]
 
 
 def places_of(name: str) -> list[Target]:

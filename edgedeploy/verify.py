@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgedeploy import container
 from edgedeploy.cache import Cached, build
 from edgedeploy.calibrate import save_arrays
-from edgedeploy.compile import FLOATS, Compilers, layer_errors, toolchain_rungs
+from edgedeploy.compile import Compilers, is_float, layer_errors, toolchain_rungs
 from edgedeploy.deployment import Session
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError
@@ -157,7 +157,7 @@ def _ladder(
             rungs.append(
                 compare("quantized", reference, held, against=against, batch=batch, int8=True)
             )
-        int8 = not (model.quantized or artifact.precision.startswith(FLOATS))
+        int8 = not (model.quantized or is_float(artifact.precision))
         rungs += [
             compare(name, reference, found, against=against, batch=batch, int8=int8)
             for name, found in outputs.items()

@@ -130,6 +130,7 @@ class FarHost:
         self.folder = folder
         self.token = uuid.uuid4().hex[:12]
         self._monkeypatch = monkeypatch
+        monkeypatch.setattr("edgedeploy.devices.ssh._known", {})  # a host never seen before
         self.through(**settings)
 
     def through(self, port: int | None = None, key: str = "host_key", **settings: str) -> None:

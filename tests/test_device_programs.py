@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, InputError, MissingError
+from edgedeploy.interpreter import read_header
 from edgedeploy.pipeline import Pipeline, exit_code
 from edgedeploy.power import power_figures
 from edgedeploy.records import Measurement, Plan, Report, Row, Series, Window
@@ -15,6 +16,8 @@ from edgedeploy.report.collect import report_of
 from edgedeploy.report.html import to_html
 from edgedeploy.report.table import compare_rows
 from edgedeploy.row import RowState, Stages
+from edgedeploy.share import program_files
+from edgedeploy.stability import judge
 from edgedeploy.store import Job, create_run, open_run
 from edgedeploy.target import load_targets
 from edgedeploy.workload import load_workload
@@ -424,3 +427,59 @@ def test_a_board_that_was_never_there_is_not_waited_for(
     found = flaky(monkeypatch, MissingError("no board"))
     row = only(deploy("counter"))
     assert (row.status, found.tried) == ("missing", 1)
+
+
+CLOCKED = """
+
+def device_times(inputs, count):
+    return {"clock": "ticks", "latency_s": [0.0005] * count, "notes": ["copies left out"]}
+"""
+
+
+def test_a_clock_beside_the_hosts_tells_who_is_waited_for(
+    toolchain: Path, shared_cache: Path
+) -> None:
+    """The program's loop takes 2 ms an inference, of which the device works half a millisecond."""
+    device(toolchain, {})
+    program = toolchain / "profilers" / "runtime" / "device.py"
+    text = program.read_text(encoding="utf-8").replace("def timed(", "def untimed(")
+    text += (
+        CLOCKED + "\n\ndef bind(inputs):\n    import time\n    return lambda: time.sleep(0.002)\n"
+    )
+    program.write_text(text, encoding="utf-8")
+    write(toolchain, "targets/counter.toml", TARGET.format(transport="local", source="measured"))
+    report = deploy("counter")
+    row = only(report)
+    assert row.failure is None, row.failure
+    assert row.figures["latency_device_p50_s"].value == 0.0005
+    assert row.figures["latency_device_p99_s"].reason == "p99 needs 1000 samples, 30 were taken"
+    assert row.figures["latency_p50_s"].value is not None
+    assert row.figures["latency_p50_s"].value > 0.002
+    assert row.measurement is not None
+    (bound,) = [v for v in row.measurement.instability if v.verdict == "host_bound"]
+    assert "the device works 0.5 ms of the 2" in bound.message
+    assert "Device p50" in [column.title for column in compare_rows(report).columns]
+    assert [m.reason for m in row.measurement.missed if m.what == "device clock"] == [
+        "copies left out"
+    ]
+
+
+def test_a_target_may_hold_latencies_closer(toolchain: Path, shared_cache: Path) -> None:
+    board = TARGET.format(transport="local", source="emulated") + "spread_limit = 0.025\n"
+    write(toolchain, "targets/counter.toml", board)
+    assert load_targets("counter")[0].spread_limit == 0.025
+    found = judge(2e-3 * np.linspace(1, 1.2, 1000), spread_limit=0.025)
+    assert "spread" in [verdict.verdict for verdict in found]
+    assert "spread" not in [v.verdict for v in judge(2e-3 * np.linspace(1, 1.2, 1000))]
+
+
+def test_shared_modules_are_part_of_a_program(toolchain: Path) -> None:
+    header = (
+        '# /// script\n# dependencies = []\n# [tool.edgedeploy]\n# modules = ["common"]\n# ///\n'
+    )
+    write(toolchain, "compilers/one.py", header)
+    write(toolchain, "compilers/common/common_parts.py", "X = 1\n")
+    write(toolchain, "compilers/one/one_own.py", "Y = 1\n")
+    names = [path.name for path in program_files(toolchain / "compilers" / "one.py")]
+    assert names == ["one.py", "one_own.py", "common_parts.py"]
+    assert read_header(toolchain / "compilers" / "one.py").dependencies == ()

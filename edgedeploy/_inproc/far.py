@@ -12,7 +12,6 @@ import platform
 import signal
 import socket
 import sys
-import time
 from typing import Any, Dict, Iterator
 
 CONTROL = b"\x18"
@@ -153,7 +152,7 @@ def main() -> None:
             from edgedeploy._inproc.far_serve import serve
 
             code = serve(order, source)
-        else:
+        elif order["role"] == "keep":
             from edgedeploy._inproc.far_keep import keep
 
             keep(order, source)
@@ -164,8 +163,3 @@ def main() -> None:
     # whatever still runs in a thread has nobody to work for
     sys.stderr.flush()
     os._exit(code)
-
-
-def since(seconds: float) -> str:
-    """A time of the system's clock for people, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,34 +16,17 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Set
 
-from edgedeploy._inproc.far import BLOCK, Gone, read_text, since, user_name, write
-from edgedeploy._inproc.far_session import POLL_S, Session, locked, sweep
+from edgedeploy._inproc.far import BLOCK, Gone, write
+from edgedeploy._inproc.far_lock import NotThere, Refused, lock, owner, same_file, unlock
+from edgedeploy._inproc.far_session import Session, locked, sweep
 
 if TYPE_CHECKING:
     from edgedeploy._inproc.far import Source
 
-# Locks lie where every user's runs see them.
-LOCKS = "/tmp"
 UNUSED_S = 14 * 86400
 # Kept free beside what is sent: a full disk would stop more than us.
 SPARE_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Refused(Exception):
-    """What the one who asked is told; `kind` says which of its errors it is."""
-
-    kind = "storage"
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message, self.hint = message, hint
-
-
-class NotThere(Refused):
-    """A port that is not there, or a device that somebody else has."""
-
-    kind = "missing"
 
 
 class Damaged(Refused):
@@ -126,9 +108,7 @@ class Keeper:
 
     def close(self) -> None:
         for number in self.locks:
-            with contextlib.suppress(OSError):  # another user's file: locked all the same
-                os.ftruncate(number, 0)
-            os.close(number)
+            unlock(number)
         self.session.close()
 
     def told(self, err: Exception) -> Dict[str, Any]:
@@ -145,40 +125,15 @@ class Keeper:
     def do_lock(
         self, names: Sequence[str], ports: Sequence[str], asker: str, wait_s: float
     ) -> Dict[str, Any]:
-        """Keep others, of any user, from what is named; `Refused` says who has it."""
+        """Keep others, of any user, from what is named; `NotThere` says who has it."""
         for name in names:
-            who = {
-                "user": user_name(os.getuid()),
-                "pid": os.getpid(),
-                "since": since(time.time()),
-                "from": asker,
-                "token": self.token,
-            }
-            self._lock("device", name, json.dumps(who), wait_s)
+            self.locks.append(lock("device", name, owner(asker, self.token), wait_s))
         for port in ports:  # as runs on this host itself lock it
             if "://" not in port and not os.path.exists(port):
                 raise NotThere("there is no serial port %s over there" % port)
             real = port if "://" in port else os.path.realpath(port)
-            self._lock("port", real, "%d\n" % os.getpid(), wait_s)
+            self.locks.append(lock("port", real, "%d\n" % os.getpid(), wait_s))
         return {}
-
-    def _lock(self, kind: str, name: str, owner: str, wait_s: float) -> None:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        path = os.path.join(LOCKS, "edgedeploy-%s-%s.lock" % (kind, digest))
-        deadline = time.monotonic() + wait_s
-        while True:
-            number = opened(path)
-            if locked(number) and same_file(number, path):
-                break
-            holder = os.pread(number, 4096, 0).decode("utf-8", "replace").strip()
-            os.close(number)
-            if time.monotonic() > deadline:
-                raise NotThere(in_use(holder), "Two runs would measure each other: wait.")
-            time.sleep(POLL_S)
-        self.locks.append(number)
-        with contextlib.suppress(OSError):  # another user's file: locked all the same
-            os.ftruncate(number, 0)
-            os.pwrite(number, owner.encode(), 0)
 
     def do_tree(self, files: List[List[Any]], strict: bool) -> Dict[str, Any]:
         """Lay files (relative path, sha256, size) into a folder of their own, from the store.
@@ -365,51 +320,6 @@ def place(kept: str, path: str) -> None:
     os.replace(making, path)
 
 
-def opened(path: str) -> int:
-    """A descriptor of a lock file, made for all users; never through a link somebody left."""
-    more = os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | more, 0o666)
-    except FileExistsError:
-        writable = os.access(path, os.W_OK)
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | more)
-    os.fchmod(number, 0o666)
-    return number
-
-
-def same_file(number: int, path: str) -> bool:
-    """Whether `path` still is the open file: it may have been removed between."""
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    own = os.fstat(number)
-    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
-
-
-def in_use(holder: str) -> str:
-    """Who holds a lock, from what it left in the file."""
-    try:
-        record = json.loads(holder)
-    except ValueError:
-        record = None
-    if isinstance(record, dict):
-        return "it is in use by {user} (pid {pid}) since {since}, from {from}".format(
-            **{key: record.get(key, "?") for key in ("user", "pid", "since", "from")}
-        )
-    if isinstance(record, int):
-        return "it is in use by pid %d%s" % (record, owner_of(record))
-    return "it is in use"
-
-
-def owner_of(pid: int) -> str:
-    """Whose process that is, where the system tells."""
-    for line in read_text("/proc/%d/status" % pid).splitlines():
-        if line.startswith("Uid:"):
-            return " of " + user_name(int(line.split()[1]))
-    return ""
-
-
 def prune(root: str, now: Optional[float] = None) -> None:
     """Remove what was not used for long, and what was never finished."""
     oldest = (time.time() if now is None else now) - UNUSED_S
@@ -422,17 +332,7 @@ def prune(root: str, now: Optional[float] = None) -> None:
                     continue
                 if os.path.isdir(path):
                     shutil.rmtree(path, ignore_errors=True)
-                elif kind != "part" or idle(path):
+                else:
                     os.unlink(path)
             except OSError:  # another run did the same
                 continue
-
-
-def idle(path: str) -> bool:
-    """Whether nobody is writing a file to be filled."""
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    return True

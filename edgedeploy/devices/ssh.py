@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from edgedeploy.devices.ssh_keep import Keeper
-from edgedeploy.devices.ssh_link import Host, Link, SshOptions, checked, program_tree
+from edgedeploy.devices.ssh_link import Host, Link, SshOptions, checked
 from edgedeploy.digest import file_sha256
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, InputError, MissingError
 from edgedeploy.inventory import base_name, lacks_host
@@ -16,12 +16,13 @@ from edgedeploy.records import Target
 from edgedeploy.share import program_files
 from edgedeploy.target import runtime_program
 from edgedeploy.toml import decode
-from edgedeploy.worker import Worker
+from edgedeploy.worker import INPROC, Worker
 
 L = TypeVar("L", bound=Link)
 ASK_TIMEOUT_S = 60.0
 # Of a host that does not tell when it was started.
 NO_BOOT = "?"
+ASK = {"role": "ask"}
 
 
 class Known:
@@ -73,7 +74,7 @@ class SshDevice:
             keeper.finish(timeout_s=ASK_TIMEOUT_S)
             keeper.lock(self._locks(), self._ports())
         except BaseException:
-            keeper.close(0.0)
+            self._end(keeper, 0.0)
             raise
         self._keeper = keeper
         return self
@@ -85,11 +86,8 @@ class SshDevice:
         trace: TracebackType | None,
     ) -> None:
         keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        keeper.close()
-        self._known.ended = [*self._known.ended[-31:], self._token]
-        self._token = uuid.uuid4().hex
+        if keeper is not None:
+            self._end(keeper, 0.0 if kind else 2.0)
 
     def check(self) -> None:
         """Raise `MissingError` where no host is named, or none with a Python is reached."""
@@ -124,7 +122,7 @@ class SshDevice:
     def worker(self, program: Path, *, timeout_s: float = 600.0) -> Worker:
         """A process over there that serves `program`; it ends when the link does."""
         keeper = self._entered()
-        place = keeper.tree(program_tree(program, program_files(program)), strict=False)
+        place = keeper.tree(_with_server(program), strict=False)
         order = {
             "role": "serve",
             "serve": f"{place}/_inproc/serve.py",
@@ -164,6 +162,11 @@ class SshDevice:
         """Whether the session that keeps the device still stands."""
         return self._keeper is None or self._keeper.is_open()
 
+    def _end(self, keeper: Keeper, grace_s: float) -> None:
+        keeper.close(grace_s)
+        self._known.ended = [*self._known.ended[-31:], self._token]
+        self._token = uuid.uuid4().hex
+
     def _entered(self) -> Keeper:
         if self._keeper is None:
             msg = f"{self.name} is not entered"
@@ -178,7 +181,7 @@ class SshDevice:
 
     def _ask(self) -> Host:
         """What the host says of itself, in a session of its own."""
-        link = self._reach(lambda: Link(self.name, self._target.name, self._options, {}))
+        link = self._reach(lambda: Link(self.name, self._target.name, self._options, ASK))
         link.close()
         assert link.host is not None
         return link.host
@@ -205,7 +208,7 @@ class SshDevice:
         """What can be told of the host now that its link is lost."""
         host, boot = self._options.host, self._known.boot
         try:
-            link = Link(self.name, self._target.name, self._options, {})
+            link = Link(self.name, self._target.name, self._options, ASK)
         except EdgeDeployError as err:
             return f"; {err.message}"
         link.close()
@@ -220,7 +223,7 @@ class SshDevice:
         wanted = file_sha256(path)
         if found != wanted:
             msg = (
-                f"the model behind {self._options.port} of {self._options.host} has hash"
+                f"the model behind {options['port']} of {self._options.host} has hash"
                 f" {str(found)[:12]}, the artifact's is {wanted[:12]}, and nothing is flashed there"
             )
             raise InputError(msg, hint="Flash it from that host, or plug the board in here.")
@@ -245,3 +248,13 @@ class RemoteWorker(Link):
             self._kill()
             how = "the session that kept the device ended"
             raise self.lost(how)
+
+
+def _with_server(program: Path) -> dict[str, Path]:
+    """Where a program, its modules and what serves it lie over there, relative to one folder."""
+    serving = {f"_inproc/{path.name}": path for path in sorted(INPROC.glob("*.py"))}
+    own = {
+        f"program/{path.relative_to(program.parent).as_posix()}": path
+        for path in program_files(program)
+    }
+    return {**serving, **own}

@@ -13,7 +13,6 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from edgedeploy._inproc.far import CONTROL, END
@@ -30,7 +29,7 @@ from edgedeploy.inventory import PYTHON, base_name, check_host, host_variable
 from edgedeploy.records import Record
 from edgedeploy.worker import INPROC, Worker
 
-SENT = ("far", "far_session", "far_keep", "far_serve")
+SENT = ("far", "far_session", "far_lock", "far_keep", "far_serve")
 # The whole of what a shell over there gets to see: it is a fixed text, all else comes after it.
 REMOTE = (
     "exec {python} -I -c 'import os,base64;"
@@ -353,14 +352,8 @@ class Link(Worker):
 
     def _remedy(self, kind: type[EdgeDeployError]) -> str:
         if kind is StorageError:
-            return f"Free space on {self.options.host}, or name another folder in devices.toml."
+            where = f"on {self.options.host}, or name another folder in devices.toml"
+            return f"Free space or correct the permissions {where}: folder = ..."
         if kind is MissingError:
             return f"Install it on {self.options.host}, or name a Python with it: python = ..."
         return super()._remedy(kind)
-
-
-def program_tree(program: Path, files: list[Path]) -> dict[str, Path]:
-    """Where a program, its modules and what serves it lie over there, relative to one folder."""
-    beside = {f"_inproc/{path.name}": path for path in sorted(INPROC.glob("*.py"))}
-    own = {f"program/{path.relative_to(program.parent).as_posix()}": path for path in files}
-    return {**beside, **own}

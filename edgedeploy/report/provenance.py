@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edgedeploy.figures import format_figure
+from edgedeploy.figures import DEVICE_LATENCY, format_figure
 from edgedeploy.records import Phase, Row, Series, Window
 from edgedeploy.report.table import figure_label
 from edgedeploy.report.text import count_of
@@ -64,6 +64,7 @@ def how(row: Row, key: str) -> str:
         ("parameters", "macs"): lambda row, key: "counted on the exported graph",
         ("snr_db", "top1_agreement"): _parity,
         ("accuracy",): _accuracy,
+        ("latency_device",): _by_device_clock,
         ("latency_chip", "throughput_chip"): _told_by_vendor,
         ("latency",): _latency,
         ("cycles", "instructions"): _counted,
@@ -112,6 +113,11 @@ def _latency(row: Row, key: str) -> str:
     series = next((s for s in _series(row) if s.quantity == "latency"), None)
     taken = f", {series.instrument}, clock {series.clock}" if series is not None else ""
     return f"{_window(row, 'latency')}{taken}"
+
+
+def _by_device_clock(row: Row, key: str) -> str:
+    series = next((s for s in _series(row) if s.key == DEVICE_LATENCY), None)
+    return f"{series.count:,} inferences, {series.scope}, clock {series.clock}" if series else ""
 
 
 def _told_by_vendor(row: Row, key: str) -> str:

@@ -160,7 +160,7 @@ def _columns(rows: tuple[Row, ...]) -> list[Column]:
         Column("latency_p50_s", "p50", better="low"),
         Column("latency_p99_s", "p99", better="low"),
         Column("speedup", "Speedup", better="high"),
-        *_where_known(rows, (*COUNTED, "latency_chip_s")),
+        *_where_known(rows, ("latency_device_p50_s", *COUNTED, "latency_chip_s")),
         Column("throughput_hz", "Throughput", better="high"),
         Column("energy_per_inference_j", "Energy/inf.", better="low"),
         Column("memory_peak_bytes", "Peak memory", better="low"),

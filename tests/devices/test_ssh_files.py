@@ -203,7 +203,7 @@ def test_a_full_disk_over_there(
                 device.put(larger)
             assert "needs 9,048,576 bytes, 6," in caught.value.message
             assert f"my-board at far: {disk}/part/" in caught.value.message
-            assert "Free space on far" in caught.value.hint
+            assert "Free space or correct the permissions on far" in caught.value.hint
             # one that fills up after it was looked at
             filler = disk / "filler"
             keeper = device._entered()

@@ -111,7 +111,10 @@ def test_a_link_cut_at_any_moment(far_host: FarHost, tmp_path: Path, count: int)
     with RoughLink(far_host.sshd.port) as link:
         far_host.through(link.port)
         attempt(draw.randbytes(200_000))
-        whole = link.sent + link.received
+        # without the program, which is there now
+        before = link.sent + link.received
+        attempt(draw.randbytes(200_000))
+        whole = link.sent + link.received - before
         for _ in range(count):
             content = draw.randbytes(200_000)
             link.cut_after(draw.randrange(whole))
@@ -125,7 +128,7 @@ def test_a_link_cut_at_any_moment(far_host: FarHost, tmp_path: Path, count: int)
             link.cut_after(1 << 40)
             attempt(content)
         assert nothing_left(far_host)
-    assert len(lost) >= count / 2
+    assert len(lost) > count / 2
     assert not list(far_host.folder.glob("sessions/*"))
     assert not list(far_host.folder.glob("sessions/.*"))
 
@@ -157,9 +160,9 @@ def test_a_stalled_run_gives_way_to_the_next_of_its_process(
     monkeypatch.setattr("edgedeploy.devices.ssh_link.LEAVE_S", 0.3)
     with RoughLink(far_host.sshd.port) as link:
         far_host.through(link.port)
-        with waiting(far_host, tmp_path) as (worker, named):
-            worker.grace_s = 0.3
+        with contextlib.suppress(KeyError), waiting(far_host, tmp_path) as (_, named):
             link.stall()
+            raise KeyError
         pids = [int(each) for each in named.read_text().split()]
         assert all(psutil.pid_exists(pid) for pid in pids)
         # the far end would wait for a minute; it is told by the next session, with the lock
@@ -171,11 +174,11 @@ def test_a_stalled_run_gives_way_to_the_next_of_its_process(
 
 def test_a_slow_link(far_host: FarHost, tmp_path: Path) -> None:
     model = tmp_path / "model.bin"
-    model.write_bytes(random.Random(5).randbytes(50_000))
+    model.write_bytes(random.Random(5).randbytes(80_000))
     with RoughLink(far_host.sshd.port, rate=80_000) as link:
         far_host.through(link.port)
         # the transfer takes longer than either end may be silent
-        with SshDevice(far_host.target(silence_s=0.5)) as device:
+        with SshDevice(far_host.target(silence_s=1.0)) as device:
             start = time.monotonic()
             assert Path(device.put(model)).read_bytes() == model.read_bytes()
             with device.exchange(model, tmp_path / "back") as (source, target):
@@ -188,13 +191,11 @@ def test_a_host_that_is_silent_while_it_works_is_not_lost(
     far_host: FarHost, tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow.py"
-    slow.write_text("import time\ndef sleeps():\n    time.sleep(1.2)\n    return {}\n")
+    slow.write_text("import time\ndef sleeps():\n    time.sleep(1.5)\n    return {}\n")
     with (
-        SshDevice(far_host.target(silence_s=0.5)) as device,
+        SshDevice(far_host.target(silence_s=1.0)) as device,
         device.worker(slow) as worker,
     ):
-        assert worker.call("sleeps") == {}
-        time.sleep(0.8)
         assert worker.call("sleeps") == {}
         assert device.put(slow)
 
