@@ -189,7 +189,13 @@ def profile(
         )
         if "latency" in raw
         else (),
-        missed=(*instruments.missed, *_told(answer.get("timed", {})), *untold, *unclocked),
+        missed=(
+            *(Missed(what="connection", reason=note) for note in session.device.notes),
+            *instruments.missed,
+            *_told(answer.get("timed", {})),
+            *untold,
+            *unclocked,
+        ),
         vendor_figures=told,
         facts={**facts, "cpu_s_per_inference": answer["cpu_s_per_inference"]},
         facts_after=after,

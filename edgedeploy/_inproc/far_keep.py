@@ -17,7 +17,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Set
 
 from edgedeploy._inproc.far import BLOCK, Gone, write
-from edgedeploy._inproc.far_lock import NotThere, Refused, lock, owner, same_file, unlock
+from edgedeploy._inproc.far_lock import Lock, NotThere, Refused, lock, owner, same_file, unlock
 from edgedeploy._inproc.far_session import Session, locked, sweep
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class Keeper:
         self.dead = tuple(order["dead"])
         sweep(self.root, self.dead)
         self.session = Session(self.root, self.token)
-        self.locks: List[int] = []
+        self.locks: List[Lock] = []
         self.exchanges = 0
         prune(self.root)
 
     def close(self) -> None:
-        for number in self.locks:
-            unlock(number)
+        for held in self.locks:
+            unlock(held)
         self.session.close()
 
     def told(self, err: Exception) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from typing import NamedTuple
 
 from edgedeploy._inproc.far import read_text, user_name
 from edgedeploy._inproc.far_session import POLL_S, locked
@@ -46,8 +47,15 @@ def owner(asker: str, token: str) -> str:
     )
 
 
-def lock(kind: str, name: str, text: str, wait_s: float) -> int:
-    """Lock what is named, and leave `text` in the lock's file; answers its descriptor.
+class Lock(NamedTuple):
+    """A lock held: its file and the descriptor that holds it."""
+
+    path: str
+    number: int
+
+
+def lock(kind: str, name: str, text: str, wait_s: float) -> Lock:
+    """Lock what is named, and leave `text` in the lock's file.
 
     Raises `NotThere`, with who has it, where that does not come about within `wait_s`.
     """
@@ -66,14 +74,18 @@ def lock(kind: str, name: str, text: str, wait_s: float) -> int:
     with contextlib.suppress(OSError):  # another user's file: locked all the same
         os.ftruncate(number, 0)
         os.pwrite(number, text.encode(), 0)
-    return number
+    return Lock(path, number)
 
 
-def unlock(number: int) -> None:
+def unlock(held: Lock) -> None:
     """Give a lock back."""
     with contextlib.suppress(OSError):  # another user's file
-        os.ftruncate(number, 0)
-    os.close(number)
+        os.ftruncate(held.number, 0)
+        # who waits for this very file sees that it is not the one of that name any more; runs of
+        # that host itself, which lock ports, do not look
+        if os.path.basename(held.path).startswith("edgedeploy-device-"):
+            os.unlink(held.path)
+    os.close(held.number)
 
 
 def opened(path: str) -> int:

@@ -11,10 +11,14 @@ from edgedeploy.worker import Worker
 
 
 class Device(Protocol):
-    """A place that can hold an artifact and run a program; a context that ends what it started."""
+    """A place that can hold an artifact and run a program; a context that ends what it started.
+
+    `notes` tell what happened to it meanwhile that a reader of its figures should know.
+    """
 
     name: str
     transport: str
+    notes: tuple[str, ...]
 
     def __enter__(self) -> Self: ...
 

@@ -16,6 +16,7 @@ class LocalDevice:
 
     name = "localhost"
     transport = "local"
+    notes: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self

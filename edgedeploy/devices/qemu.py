@@ -59,6 +59,7 @@ class QemuDevice:
     """
 
     transport = "qemu"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, target: Target) -> None:
         where = f"target {target.name}: device_options.qemu"

@@ -57,6 +57,7 @@ class SerialDevice:
     """
 
     transport = "serial"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, target: Target) -> None:
         where = f"target {target.name}: device_options.serial"

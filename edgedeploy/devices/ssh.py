@@ -232,15 +232,9 @@ class SshDevice:
 class RemoteWorker(Link):
     """A program served on another host, for as long as the session that keeps the device stands."""
 
-    def __init__(
-        self,
-        *arguments: Any,
-        device: SshDevice,
-        on_loss: Callable[[], str],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, *arguments: Any, device: SshDevice, **options: Any) -> None:
         self._device = device
-        super().__init__(*arguments, on_loss=on_loss, timeout_s=timeout_s)
+        super().__init__(*arguments, **options)
 
     def _check(self, now: float) -> None:
         super()._check(now)
@@ -252,7 +246,9 @@ class RemoteWorker(Link):
 
 def _with_server(program: Path) -> dict[str, Path]:
     """Where a program, its modules and what serves it lie over there, relative to one folder."""
-    serving = {f"_inproc/{path.name}": path for path in sorted(INPROC.glob("*.py"))}
+    # the far end itself goes through each session's own stdin
+    beside = (path for path in sorted(INPROC.glob("*.py")) if not path.name.startswith("far"))
+    serving = {f"_inproc/{path.name}": path for path in beside}
     own = {
         f"program/{path.relative_to(program.parent).as_posix()}": path
         for path in program_files(program)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -138,19 +139,19 @@ def test_a_link_that_stalls_is_lost_on_both_sides(far_host: FarHost, tmp_path: P
         # this end's ssh is not the one that notices
         far_host.through(link.port)
         start = time.monotonic()
-        with waiting(far_host, tmp_path, silence_s=1.5) as (worker, named):
+        with waiting(far_host, tmp_path, silence_s=1.0) as (worker, named):
             link.stall()
             with pytest.raises(ConnectionLostError) as caught:
                 worker.finish()
         assert "the connection was lost during waits: " in caught.value.message
-        assert "; far does not answer: " in caught.value.message
+        assert re.search("; far (does not answer|cannot be reached): ", caught.value.message)
         assert time.monotonic() - start < 15
         # nobody told the far end: it noticed by itself
         for pid in map(int, named.read_text().split()):
             assert gone(pid, 6.0)
         assert nothing_left(far_host)
         link.heal()
-        with SshDevice(far_host.target(silence_s=1.5)) as device:
+        with SshDevice(far_host.target(silence_s=1.0)) as device:
             assert device.put(named)
 
 
@@ -174,11 +175,11 @@ def test_a_stalled_run_gives_way_to_the_next_of_its_process(
 
 def test_a_slow_link(far_host: FarHost, tmp_path: Path) -> None:
     model = tmp_path / "model.bin"
-    model.write_bytes(random.Random(5).randbytes(80_000))
-    with RoughLink(far_host.sshd.port, rate=80_000) as link:
+    model.write_bytes(random.Random(5).randbytes(60_000))
+    with RoughLink(far_host.sshd.port, rate=100_000) as link:
         far_host.through(link.port)
         # the transfer takes longer than either end may be silent
-        with SshDevice(far_host.target(silence_s=1.0)) as device:
+        with SshDevice(far_host.target(silence_s=0.6)) as device:
             start = time.monotonic()
             assert Path(device.put(model)).read_bytes() == model.read_bytes()
             with device.exchange(model, tmp_path / "back") as (source, target):

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from misbehaving import gone
 
 from edgedeploy._inproc.far import CONTROL, END
+from edgedeploy._inproc.far_lock import in_use
 from edgedeploy.devices.ssh import SshDevice
 from edgedeploy.devices.ssh_link import REMOTE, opening
 from edgedeploy.errors import WorkerError
@@ -56,10 +58,12 @@ def waits():
 class FarEnd:
     """far.py run here, spoken to by hand."""
 
-    def __init__(self, folder: Path, role: str, **order: Any) -> None:
-        command = REMOTE.format(python=sys.executable)
+    def __init__(
+        self, folder: Path, role: str, *, command: tuple[str, ...] = (), **order: Any
+    ) -> None:
+        remote = REMOTE.format(python="python3" if command else sys.executable)
         self.process = subprocess.Popen(
-            ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, "sh", "-c", remote], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -219,6 +223,41 @@ def test_a_keeper_that_hears_nothing_ends(tmp_path: Path) -> None:
         far.ask("lock", names=[name], ports=[], asker="me", wait_s=0.0)
         assert far.line() == {"answer": {}}
         assert len(list((tmp_path / "far" / "sessions").iterdir())) == 1
+
+
+def test_a_lock_is_every_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "PATH=/usr/bin")
+    fits = "import sys; sys.exit(sys.version_info < (3, 8))"
+    if os.getuid() or subprocess.run([*other, "python3", "-c", fits], check=False).returncode:
+        pytest.skip("it takes root, and a python3 in /usr/bin, to be two users")
+    own = tmp_path_factory.mktemp("own")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        runs = [(own, ()), (Path(folder, "far"), other)]
+        for first, second in (runs, runs[::-1]):
+            asked = {"names": [f"users-{os.getpid()}"], "ports": [], "asker": "x", "wait_s": 0.0}
+            with (
+                FarEnd(first[0], "keep", command=first[1]) as holder,
+                FarEnd(second[0], "keep", command=second[1]) as late,
+            ):
+                for far in (holder, late):
+                    far.line()
+                    far.ask("lock", **asked)
+                assert holder.line() == {"answer": {}}
+                error = late.line()["error"]
+                assert error["kind"] == "missing"
+                who = f"in use by {holder.hello['user']} (pid {holder.process.pid}) since 2"
+                assert who in error["message"]
+            assert (holder.hello["user"] == "root") != (late.hello["user"] == "root")
+
+
+def test_what_somebody_left_in_a_lock_is_only_told() -> None:
+    assert in_use('{"user": "\\u001b[31mred", "pid": 7, "from": null}') == (
+        "it is in use by [31mred (pid 7) since ?, from None"
+    )
+    assert in_use(str(os.getpid())).startswith(f"it is in use by pid {os.getpid()} of ")
+    for text in ("", "x", "[]", "{", '"x"'):
+        assert in_use(text) == "it is in use"
 
 
 def test_paths_that_lead_out_are_refused(tmp_path: Path) -> None:

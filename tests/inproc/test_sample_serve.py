@@ -75,7 +75,8 @@ def test_through_serve_with_rapl(tmp_path: Path, executable: str) -> None:
 def test_is_written_for_python_3_8(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
     first = next(n for n in tree.body if isinstance(n, ast.ImportFrom))
-    assert first.module == "__future__"
+    if path.name != "far.py":  # which tells a Python that is older still
+        assert first.module == "__future__"
     # What the grammar of 3.8 lets through and 3.8 does not know: built-in generics and unions
     # outside annotations, which stay unread there.
     annotations = {
