@@ -133,8 +133,9 @@ class Stages:
             state.stage = "compile"
             return found
 
-        if target.emulator is not None:
-            runtime_program(target.emulator)  # a wrong name shows before anything is compiled
+        for name in (target.profiler, target.emulator):
+            if name is not None:
+                runtime_program(name)  # a wrong one shows before anything is compiled
         if not hooks.accuracy:
             check_evaluation(job.workload, self.exported.inputs)
         try:
