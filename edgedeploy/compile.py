@@ -17,6 +17,7 @@ from edgedeploy.calibrate import resolve_inputs
 from edgedeploy.compile_there import CompilerThere
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
+from edgedeploy.export import source_program
 from edgedeploy.interpreter import Interpreter, choose
 from edgedeploy.inventory import base_name
 from edgedeploy.prepare import Prepared, exact_fit, prepare
@@ -201,6 +202,7 @@ def compile_model(
         "precision": precision,
         "calibration": data.fingerprint if data and pass_data else "",
         **({"inputs": repr(more["inputs"])} if "inputs" in more else {}),
+        **({"source": file_sha256(Path(more["source"]))} if "source" in more else {}),
         **(
             there.parts(requested)
             if there is not None
@@ -359,7 +361,7 @@ def toolchain_rungs(
 def _more_arguments(
     program: Path, function: str, model: Model, workload: Workload
 ) -> dict[str, Any]:
-    """What a compiler gets only where its function names it: `inputs`, `states`."""
+    """What a compiler gets only where its function names it: `inputs`, `states`, `source`."""
     named, more = parameters(program, function) or (), dict[str, Any]()
     if "inputs" in named:
         fields = ("name", "dtype", "shape", "layout", "color", "value_range", "mean", "std")
@@ -372,6 +374,8 @@ def _more_arguments(
         except OSError as err:
             raise storage_error(err, folder) from err
         more["states"] = str(folder)
+    if "source" in named:
+        more["source"] = str(source_program(workload)[0])
     return more
 
 

@@ -84,6 +84,26 @@ def export_model(workload: dict[str, Any], opset: int, folder: str) -> dict[str,
     }
 
 
+def export_source(workload: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Keep a workload's PyTorch model in `folder`: its program's record, and what it was made from.
+
+    Raises `UnsupportedError` where the source is none, or PyTorch cannot capture it.
+    """
+    from edgedeploy.torch_program import keep_program, require_torch
+    from edgedeploy.trace import file_reads
+
+    spec = msgspec.convert(workload, Workload)
+    require_torch(format_of(spec.model))
+    with file_reads(Path(folder)) as reads:
+        reads.add(*source_files(spec.model, spec.folder))
+        program, inputs = keep_program(load_torch(spec.model, spec.folder), spec, Path(folder))
+    return {
+        "program": program,
+        "inputs": msgspec.to_builtins(inputs),
+        "seen": msgspec.to_builtins(reads.seen()),
+    }
+
+
 def export_module(
     module: "torch.nn.Module | torch.export.ExportedProgram",
     workload: Workload,

@@ -45,7 +45,7 @@ class Pipeline:
         self.hooks = hooks or Hooks()
         self.events: list[CacheEvent] = []
         self._prepared: Future[None] | None = None
-        self._beside: dict[tuple[str, int], Neighbour] = {}
+        self._beside: dict[tuple[int, int], Neighbour] = {}
         self._exported: dict[int, tuple[Exported, float, Cached | None]] = {}
         self._unexported: dict[int, EdgeDeployError] = {}
         self._calibrated: dict[tuple[int, int | None], tuple[Calibration, Cached | None]] = {}
@@ -111,8 +111,8 @@ class Pipeline:
     def _neighbours(self, target: Target) -> list[Neighbour]:
         """The workloads that are to run beside this one, exported for the target."""
         found = []
-        for workload in self.job.beside:
-            key = (workload.name, target.opset)
+        for place, workload in enumerate(self.job.beside):
+            key = (place, target.opset)  # two files may give their workloads one name
             if key not in self._beside:
                 exported, cached = export(
                     workload,

@@ -2,8 +2,15 @@
 
 from typing import NamedTuple
 
-from edgedeploy.energy import RawSeries, Reading, counter_delta, too_short, trapezoid_energy
-from edgedeploy.energy import update_period_s as period_of
+from edgedeploy.energy import (
+    RawSeries,
+    Reading,
+    counter_delta,
+    counter_period_s,
+    too_short,
+    trapezoid_energy,
+    update_period_s,
+)
 from edgedeploy.records import Figure, Measurement, Phase, Series, Source, Window
 
 UNITS = {"energy": "J", "power": "W"}
@@ -27,7 +34,8 @@ def power_figures(measurement: Measurement, series: RawSeries) -> dict[str, Figu
 
     All of them are of the latency window, one inference in flight, so power times time is energy;
     under saturation a device does another amount of work at once, and is not mixed in. Net is less
-    the mean power of the idle window. An instrument's total channels stand for the whole device
+    the mean power of the idle window. A window too short for a sensor's updates gives null, and how
+    long it must be. An instrument's total channels stand for the whole device
     together, so the first instrument that has them is used alone, never two added up; counters go
     before power samples, as they miss nothing between readings.
     """
@@ -118,10 +126,16 @@ def _channel_j(channel: Series, window: Window, series: RawSeries) -> Reading:
         return Reading(None, f"its raw series {channel.key!r} is not in the run's series file")
     t_ns, values = series[channel.key]
     start, end = window.start_ns, window.end_ns
-    short = too_short(start, end, period_of(t_ns, values, channel.period_s))
+    counts = channel.quantity == "energy"
+    period_s = (
+        counter_period_s(t_ns, values, start, end, channel.period_s)
+        if counts
+        else update_period_s(t_ns, values, channel.period_s)
+    )
+    short = too_short(start, end, period_s, channel.quantity, channel.window_s)
     if short:
         return Reading(None, short)
-    if channel.quantity == "energy":
+    if counts:
         return counter_delta(t_ns, values, start, end, channel.counter_range)
     return trapezoid_energy(t_ns, values, start, end)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgedeploy.calibrate import save_arrays
 from edgedeploy.deployment import Session
 from edgedeploy.devices import Device
+from edgedeploy.energy import window_needed_s
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError
 from edgedeploy.records import (
     Layer,
@@ -39,6 +40,8 @@ CLOCK = "host-monotonic"
 IDLE_WITH_INSTRUMENT_S = 3.0
 REST_WITHOUT_INSTRUMENT_S = 0.05
 DEFAULT_PERIOD_S = 0.01
+# how much longer than needed a window is made: its edges do not fall on the sensor's
+SPARE = 1.05
 DEVICE_LATENCY = "device_latency"
 DEVICE_COUNT = 1000
 NO_MEMORY = "its memory is not the device's: the numbers alone are computed"
@@ -53,11 +56,16 @@ RAM_KINDS = ("sram_arena", "psram_arena", "static", "stack_peak")
 
 @dataclass
 class Instruments:
-    """Sensors being polled, each in a process of its own; what could not be opened is `missed`."""
+    """Sensors being polled, each in a process of its own; what could not be opened is `missed`.
+
+    `needed_s` is the shortest window in which those that stand for the whole device tell energy.
+    """
 
     opened: list[tuple[str, Worker]] = field(default_factory=list)
     missed: list[Missed] = field(default_factory=list)
     virtual: bool = False
+    needed_s: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def stop(self) -> tuple[list[Series], RawSeries]:
         """End polling; the channels read, and what was read of them."""
@@ -86,6 +94,7 @@ class Instruments:
                         count=len(t_ns),
                         counter_range=channel.get("counter_range"),
                         period_s=channel.get("period_s"),
+                        window_s=channel.get("window_s"),
                         total=bool(channel.get("total")),
                     )
                 )
@@ -108,6 +117,12 @@ def polling(target: Target, device: Device) -> Iterator[Instruments]:
                 found.missed.append(Missed(what=name, reason=err.message, hint=err.hint))
                 continue
             found.virtual |= bool(answer.get("virtual"))
+            found.facts |= answer.get("facts", {})
+            for channel in answer["channels"]:
+                if channel.get("total"):
+                    seen_s = max(channel.get("period_s") or 0.0, answer["poll_period_s"])
+                    needed_s = window_needed_s(channel["quantity"], seen_s, channel.get("window_s"))
+                    found.needed_s = max(found.needed_s, needed_s)
             found.opened.append((name, worker))
             found.missed += [Missed(what=name, reason=note) for note in answer.get("notes", ())]
         yield found
@@ -145,7 +160,7 @@ def profile(
             answer = session.worker.call(
                 "measure.profile",
                 inputs=there,
-                plan=_resolved(plan, with_instrument=bool(instruments.opened)),
+                plan=_resolved(plan, instruments),
                 on_event=hear,
                 timeout_s=plan.timeout_s,
             )
@@ -162,7 +177,7 @@ def profile(
     layers, reason = _layers(session, given, plan)
     told, untold = _vendor_figures(session, target, plan)
     beside, unclocked = _device_times(session, target, given, raw)
-    facts, after = answer["facts"], answer["facts_after"]
+    facts, after = {**answer["facts"], **instruments.facts}, answer["facts_after"]
     virtual = virtual or instruments.virtual or bool(facts.get("virtual"))
     memory, memory_reason = _memory(session, answer)
     measurement = Measurement(
@@ -339,12 +354,17 @@ def read_series(path: Path) -> RawSeries:
         return {key: (arrays[f"{key}/t_ns"], arrays[f"{key}/values"]) for key in keys}
 
 
-def _resolved(plan: Plan, *, with_instrument: bool) -> dict[str, Any]:
-    rest_s = IDLE_WITH_INSTRUMENT_S if with_instrument else REST_WITHOUT_INSTRUMENT_S
+def _resolved(plan: Plan, instruments: Instruments) -> dict[str, Any]:
+    """The plan with what it left open, and windows as long as the instruments need."""
+    needed_s = SPARE * instruments.needed_s
+    rest_s = IDLE_WITH_INSTRUMENT_S if instruments.opened else REST_WITHOUT_INSTRUMENT_S
     fields: dict[str, Any] = msgspec.to_builtins(plan)
-    for name in ("idle_s", "cool_down_s"):
-        if fields[name] is None:
-            fields[name] = rest_s
+    if fields["idle_s"] is None:
+        fields["idle_s"] = max(rest_s, needed_s)
+    if fields["cool_down_s"] is None:
+        fields["cool_down_s"] = rest_s
+    fields["latency_min_s"] = max(plan.latency_min_s, needed_s)
+    fields["latency_max_s"] = max(plan.latency_max_s, fields["latency_min_s"])
     return fields
 
 

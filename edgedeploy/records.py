@@ -256,7 +256,8 @@ class Window(Record):
 class Series(Record):
     """Raw readings kept in the run's .npz: `<key>/t_ns` and `<key>/values`.
 
-    `counter_range` is set for an energy counter: it wraps there. `total` marks the series whose
+    `counter_range` is set for an energy counter: it wraps there. `window_s` is the shortest window
+    that a mean of it holds over. `total` marks the series whose
     sum stands for the whole device.
     """
 
@@ -279,6 +280,7 @@ class Series(Record):
     count: int
     counter_range: float | None = None
     period_s: float | None = None
+    window_s: float | None = None
     total: bool = False
 
 

@@ -1,6 +1,7 @@
 """Energy over windows: exact where it can be, refused with the reason where it cannot."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from specimens import S
 
-from edgedeploy.energy import counter_delta, too_short, trapezoid_energy, update_period_s
+from edgedeploy.energy import (
+    counter_delta,
+    counter_period_s,
+    too_short,
+    trapezoid_energy,
+    update_period_s,
+    window_needed_s,
+)
 
 # perf_counter_ns of a host up for 100 days.
 BOOT = 100 * 86_400 * S
@@ -109,11 +117,7 @@ def test_a_window_may_end_just_past_the_last_reading() -> None:
 
 
 @given(
-    st.floats(0, 1),
-    st.floats(0.02, 0.45),
-    st.floats(0.5, 3),
-    st.floats(0.5, 5),
-    st.integers(0, 99),
+    st.floats(0, 1), st.floats(0.02, 0.45), st.floats(0.5, 3), st.floats(3, 6), st.integers(0, 99)
 )
 def test_a_counter_gives_the_same_wherever_it_wraps(
     offset: float, per_poll: float, start: float, length: float, seed: int
@@ -128,10 +132,85 @@ def test_a_counter_gives_the_same_wherever_it_wraps(
     found = counter_delta(t, wrapped, at(start), at(end), counter_range).value
     assert plain is not None
     assert found == pytest.approx(plain, rel=1e-6)
-    assert plain == pytest.approx(
-        np.interp(end, (t - BOOT) / 1e9, total) - np.interp(start, (t - BOOT) / 1e9, total),
-        rel=1e-6,
-    )
+    exact = np.interp(end, (t - BOOT) / 1e9, total) - np.interp(start, (t - BOOT) / 1e9, total)
+    # two cut steps, each within 10 % of the mean one
+    assert abs(plain - exact) < 2 * 0.2 * per_poll * counter_range
+
+
+def stepping(
+    period_s: float, phase: float, poll_s: float, seconds: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Polls with jitter, and how often an ideal counter had been updated by then."""
+    jitter = np.random.default_rng(seed).uniform(0.8, 1.2, int(seconds / poll_s / 0.8) + 10)
+    t_s = np.cumsum(jitter * poll_s)
+    t_s = t_s[t_s < seconds]
+    updates = np.floor((t_s - phase * period_s) / period_s)
+    return BOOT + np.round(t_s * 1e9).astype(np.int64), updates
+
+
+@given(
+    period_s=st.floats(0.01, 0.2),
+    phase=st.floats(0, 1),
+    part=st.floats(0.02, 0.4),
+    start=st.floats(0, 1),
+    periods=st.floats(100, 140),
+    seed=st.integers(0, 99),
+)
+def test_energy_of_a_counter_is_within_one_quantum(
+    *, period_s: float, phase: float, part: float, start: float, periods: float, seed: int
+) -> None:
+    power_w = 250.0
+    t, updates = stepping(period_s, phase, part * period_s, (periods + 6) * period_s, seed)
+    quantum_j = power_w * period_s
+    start_s, length_s = (2 + start) * period_s, periods * period_s
+    found = counter_delta(t, quantum_j * updates, at(start_s), at(start_s + length_s), None)
+    assert found.value == pytest.approx(power_w * length_s, abs=quantum_j)
+
+
+@given(
+    period_s=st.floats(0.01, 0.2),
+    phase=st.floats(0, 1),
+    part=st.floats(0.05, 3),
+    first=st.floats(0, 1),
+    second=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_two_windows_of_the_same_load_agree(
+    *, period_s: float, phase: float, part: float, first: float, second: float, seed: int
+) -> None:
+    """At 100 updates or more, of what is slower: the counter or its polling."""
+    step_s = period_s * max(1.0, 1.2 * part)
+    length_s = 105 * step_s
+    t, updates = stepping(period_s, phase, part * period_s, 2 * length_s + 10 * step_s, seed)
+    quantum_j = 250.0 * period_s
+    energies = []
+    for offset in (2 * step_s * (1 + first), length_s + 4 * step_s * (1 + second)):
+        window = at(offset), at(offset + length_s)
+        assert too_short(*window, counter_period_s(t, updates, *window, None), "energy") is None
+        energies.append(counter_delta(t, quantum_j * updates, *window, None).value)
+    one, two = energies
+    assert one is not None
+    assert one == pytest.approx(two, rel=0.03)
+    assert one == pytest.approx(250.0 * length_s, rel=0.03)
+
+
+@given(st.floats(0, 1), st.floats(0.03, 5), st.floats(0, 1))
+def test_a_load_that_swings_is_missed_by_no_more_than_the_cut_steps(
+    phase: float, swing_s: float, start: float
+) -> None:
+    period_s, poll_s, base_w, swing_w = 0.05, 0.005, 200.0, 100.0
+    t_s = np.arange(0, 9, poll_s)
+
+    def energy_j(at_s: Any) -> Any:
+        angle = 2 * math.pi / swing_s
+        return base_w * at_s + swing_w / angle * (1 - np.cos(angle * at_s))
+
+    edges = (np.floor((t_s - phase * period_s) / period_s) + phase) * period_s
+    t = BOOT + np.round(t_s * 1e9).astype(np.int64)
+    found = counter_delta(t, energy_j(edges), at(1 + start), at(7 + start), None)
+    exact = energy_j(7 + start) - energy_j(1 + start)
+    most = 2 * period_s * 2 * swing_w + 2 * poll_s * (base_w + swing_w)
+    assert found.value == pytest.approx(exact, abs=most)
 
 
 def test_a_counter_that_wraps_many_times_is_followed() -> None:
@@ -193,11 +272,36 @@ def test_a_counter_keeps_counting_while_it_is_not_read() -> None:
 
 def test_a_counter_that_moves_in_steps_is_read_at_its_steps() -> None:
     """10 W, updated each 0.1 s, polled each 1 ms: naive reading errs by up to a step of 1 J."""
-    t = times(0, 10, 0.001)
+    t = times(0, 14, 0.001)
     values = np.floor((t - BOOT) / 1e8 + 1e-9)
-    for start, end in ((2.001, 4.099), (2.099, 4.001)):
+    for start, end in ((2.001, 13.099), (2.099, 13.001)):
         found = counter_delta(t, values, at(start), at(end), None).value
         assert found == pytest.approx(10 * (end - start), rel=1e-6)
+
+
+def test_the_first_reading_is_no_edge() -> None:
+    """Polling begins late in a step of 0.1 s, and the window with it."""
+    t = times(0.09, 14, 0.001)
+    values = np.floor((t - BOOT) / 1e8 + 1e-9)
+    assert counter_delta(t, values, at(0.09), at(13.09), None).value == pytest.approx(130.0)
+
+
+def test_a_counter_that_stops_within_the_window_is_refused() -> None:
+    t = times(0, 14, 0.01)
+    values = np.minimum(np.floor((t - BOOT) / 1e8 + 1e-9), 100)
+    assert counter_delta(t, values, at(1), at(13), None) == (
+        None,
+        "the energy counter moved over 9 s of the window of 12 s",
+    )
+
+
+def test_a_counters_period_is_counted_in_the_window_but_never_below_what_is_declared() -> None:
+    t = times(0, 10, 0.001)
+    stepped = np.floor((t - BOOT) / 1e8 + 1e-9)
+    assert counter_period_s(t, stepped, at(1.05), at(9.05), None) == pytest.approx(0.1)
+    assert counter_period_s(t, stepped, at(1.05), at(9.05), 0.02) == pytest.approx(0.1)
+    assert counter_period_s(t, stepped, at(1.05), at(9.05), 0.15) == 0.15
+    assert counter_period_s(t, np.ones(len(t)), at(1), at(9), 0.02) is None
 
 
 def test_a_period_is_declared_or_seen_but_never_below_the_polling() -> None:
@@ -208,6 +312,28 @@ def test_a_period_is_declared_or_seen_but_never_below_the_polling() -> None:
     assert update_period_s(t, stepped, 1e-6) == pytest.approx(0.001)
     assert update_period_s(t, np.ones(len(t)), None) == pytest.approx(0.001)
     assert update_period_s(t[:1], stepped[:1], 0.02) is None
+
+
+def test_a_counter_needs_a_hundred_of_its_periods_or_says_how_long_that_is() -> None:
+    assert too_short(0, 10 * S, 0.1, "energy") is None
+    assert too_short(0, 5 * S, 0.1, "energy") == (
+        "the window of 5 s spans 50.0 updates of the sensor (one every 0.1 s), 100 are needed:"
+        " lengthen it to 10 s"
+    )
+    assert window_needed_s("energy", 0.1) == pytest.approx(10.0)
+    assert window_needed_s("power", 0.1) == pytest.approx(1.0)
+    assert window_needed_s("energy", None) == 0.0
+
+
+def test_a_sensor_may_ask_for_a_longer_window() -> None:
+    assert window_needed_s("energy", 0.02, 5.0) == 5.0
+    assert window_needed_s("energy", 0.1, 5.0) == pytest.approx(10.0)
+    assert too_short(0, 5 * S, 0.02, "energy", 5.0) is None
+    for period_s in (0.02, None):
+        assert too_short(0, 3 * S, period_s, "energy", 5.0) == (
+            "the window has 3 s, and this sensor's mean can be relied on over 5 s or more:"
+            " lengthen it to 5 s"
+        )
 
 
 def test_a_window_spans_ten_updates_or_says_how_long_it_must_be() -> None:

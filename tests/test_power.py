@@ -146,6 +146,17 @@ def test_a_window_shorter_than_ten_updates_of_the_sensor_is_refused() -> None:
     )
 
 
+def test_a_counter_that_moves_under_a_hundred_times_is_refused_in_that_window() -> None:
+    values = np.floor((counter(POWER_W) + 1e-9) / 0.15) * 0.15
+    found = full((channel("e", "energy"), values))
+    assert found["power_w"].value == pytest.approx(10.0, rel=0.01)
+    assert found["power_net_w"].value is None
+    assert found["power_idle_w"].reason == (
+        "meter e, idle: the window of 1 s spans 26.8 updates of the sensor (one every 0.0373 s),"
+        " 100 are needed: lengthen it to 3.73 s"
+    )
+
+
 def test_why_there_is_no_power_is_said() -> None:
     assert reasons(full()) == {"no instrument read power"}
     missed = (Missed(what="meter", reason="no permission"), Missed(what="rail", reason="absent"))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from edgedeploy.figures import format_figure
 from edgedeploy.prepare import CUT
-from edgedeploy.records import Figure, Row, Share
+from edgedeploy.records import Figure, Row, Share, Source
 from edgedeploy.report.table import Comparison
 from edgedeploy.report.text import count_of
 
@@ -95,8 +95,10 @@ def _of_measurement(row: Row) -> Iterator[tuple[str, str]]:
     measurement = row.measurement
     if measurement is None:
         return
+    # what an instrument says of its power is about a figure that stands there, such as losses
+    powered = {s.instrument for s in measurement.series if s.quantity in ("power", "energy")}
     for missed in measurement.missed:
-        if missed.what in TOLD_OF:
+        if missed.what in TOLD_OF or missed.what in powered:
             yield missed.what, missed.reason
     together = measurement.together
     if together is not None:
@@ -107,20 +109,24 @@ def _of_measurement(row: Row) -> Iterator[tuple[str, str]]:
             yield (
                 "together",
                 f"{share.workload}: {share.rate_hz:,.0f}/s of {share.alone_rate_hz:,.0f}/s alone"
-                f" ({part:.0f} %){_p50(share)}",
+                f" ({part:.0f} %){_p50(share, measurement.source)}",
             )
 
 
-def _p50(share: Share) -> str:
+def _p50(share: Share, source: Source) -> str:
+    mark = "" if source == "measured" else f"; {source}"
     if share.latency_p50_s is None:
-        return ""
-    figure = Figure(value=share.latency_p50_s, unit="s", source="measured")
-    return f", p50 {format_figure('latency_p50_s', figure)}"
+        return mark
+    figure = Figure(value=share.latency_p50_s, unit="s", source=source)
+    return f", p50 {format_figure('latency_p50_s', figure)}{mark}"
 
 
 def _of_ladder(row: Row) -> Iterator[tuple[str, str]]:
-    for rung in row.ladder.rungs if row.ladder is not None else ():
-        if rung.broken and rung.meaning:
+    if row.ladder is None:
+        return
+    for rung in row.ladder.rungs:
+        # those behind it hold what the first one broke
+        if rung.broken and rung.meaning and rung.name == row.ladder.first_broken:
             yield "parity", f"rung {rung.name} breaks: {rung.meaning}"
 
 

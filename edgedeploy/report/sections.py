@@ -213,11 +213,14 @@ def _watts(series: Series, t_ns: Array, values: Array, zero_ns: float) -> tuple[
     t, numbers = t[sound], numbers[sound]
     if series.quantity == "power":
         return t, numbers
+    # a counter may be read more often than it moves
+    moved = np.concatenate(([True], np.diff(numbers) != 0)) if len(numbers) else sound[:0]
+    t, numbers = t[moved], numbers[moved]
     gained, elapsed = np.diff(numbers), np.diff(t)
     if series.counter_range:
         gained = np.where(gained < 0, gained + series.counter_range, gained)
-    moved = elapsed > 0
-    return t[1:][moved], gained[moved] / elapsed[moved]
+    known = elapsed > 0
+    return t[1:][known], gained[known] / elapsed[known]
 
 
 def _series(measurement: Measurement | None, quantity: str) -> list[Series]:

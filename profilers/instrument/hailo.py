@@ -39,7 +39,7 @@ NO_SENSOR_HINT = (
     " soldered on may not. Put a meter into its supply and read that, by the instrument hwmon."
 )
 NO_PYTHON_HINT = (
-    "Name a Python with HailoRT 4.23's package in EDGEDEPLOY_PYTHON_HAILO"
+    "Name a Python with HailoRT 4.23's package in EDGEDEPLOY_PYTHON_INSTRUMENT_HAILO"
     " (Raspberry Pi OS: sudo apt install hailo-all, then /usr/bin/python3)."
 )
 NO_CHIP_HINT = (
@@ -72,15 +72,12 @@ class State(NamedTuple):
     throttling: bool | None
 
     def told(self, after: State) -> list[str]:
-        """Notes on this state before and another after."""
+        """Notes on what should not have changed meanwhile, and did."""
         notes = []
-        if self.clock_hz is not None and after.clock_hz is not None:
+        if self.clock_hz and after.clock_hz and self.clock_hz != after.clock_hz:
             before_mhz, after_mhz = self.clock_hz / MEGA, after.clock_hz / MEGA
             notes.append(f"neural core clock: {before_mhz:g} MHz before, {after_mhz:g} MHz after")
-        if self.temperature_c is not None and after.temperature_c is not None:
-            before_c, after_c = self.temperature_c, after.temperature_c
-            notes.append(f"chip: {before_c:.1f} °C before, {after_c:.1f} °C after")
-        if self.throttling is not None and after.throttling is not None:
+        if None not in (self.throttling, after.throttling) and self.throttling != after.throttling:
             switches = SWITCH[self.throttling], SWITCH[after.throttling]
             notes.append("throttling by heat or current: {} before, {} after".format(*switches))
         return notes
@@ -322,7 +319,8 @@ def open(options: dict[str, Any]) -> dict[str, Any]:
     elif not reader.power.total:
         notes.append(NOT_TOTAL)
     answer: dict[str, Any] = {"channels": reader.channels, "notes": notes}
-    return {**answer, "virtual": True} if "+" in hailo.__version__ else answer
+    standin = "standin" in hailo.__version__.partition("+")[2]
+    return {**answer, "virtual": True} if standin else answer
 
 
 def read() -> list[float | None]:
@@ -334,7 +332,7 @@ def read() -> list[float | None]:
 
 
 def close() -> dict[str, Any]:
-    """Stop the sensor and let the chip go; `notes` on losses, and on the chip before and after."""
+    """Stop the sensor and let the chip go; `notes` on losses, and on a clock that changed."""
     notes: list[str] = []
     while _readers:
         notes += _readers.pop().end()

@@ -1,8 +1,12 @@
 """Stand-in for nvidia-ml-py: the calls profilers/instrument/nvml.py makes, on made-up boards."""
 
 import json
+import math
 import os
+import time
 from types import SimpleNamespace
+
+__version__ = "13.615.71+standin"
 
 NVML_SUCCESS = 0
 NVML_ERROR_UNINITIALIZED = 1
@@ -20,6 +24,7 @@ NVML_CLOCK_SM = 1
 NVML_DEVICE_MIG_DISABLE = 0
 NVML_DEVICE_MIG_ENABLE = 1
 NVML_FI_DEV_POWER_INSTANT = 186
+NVML_POWER_SCOPE_GPU = 0
 
 TEXTS = {
     NVML_ERROR_UNINITIALIZED: "Uninitialized",
@@ -80,15 +85,18 @@ class Board:
     name = "Stand-in GPU"
     compute_capability = (8, 0)
     energy_mj = 1_000_000
-    energy_step_mj = 0
+    # the counter goes up once a period, by what the power took in it; None: it stands still
+    energy_period_s = 0.02
     power_mw = 61_500
     temperature_c = 41
     sm_mhz = 1410
+    throttle_reasons = 0
     mig = None
     unsupported = ()
     failing = None
 
     def __init__(self, **said):
+        self.made_s = now()
         for key, value in said.items():
             if not hasattr(Board, key):
                 message = f"a board has no {key}"
@@ -103,6 +111,7 @@ class Handle:
         self.board = board
 
 
+now = time.perf_counter
 boards = [Board(**said) for said in json.loads(os.environ.get("FAKE_NVML_BOARDS", "[{}]"))]
 init_error = None
 _users = []
@@ -172,10 +181,13 @@ def nvmlDeviceGetMigMode(handle):
 
 def nvmlDeviceGetTotalEnergyConsumption(handle):
     board = _board(handle, "nvmlDeviceGetTotalEnergyConsumption")
-    if board.compute_capability < (7, 0):
+    if tuple(board.compute_capability) < (7, 0):
         raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
-    board.energy_mj += board.energy_step_mj
-    return board.energy_mj
+    if board.energy_period_s is None:
+        return board.energy_mj
+    # a time on the edge belongs to the step it begins
+    steps = math.floor((now() - board.made_s) / board.energy_period_s + 1e-6)
+    return board.energy_mj + round(steps * board.energy_period_s * board.power_mw)
 
 
 def nvmlDeviceGetPowerUsage(handle):
@@ -186,12 +198,18 @@ def nvmlDeviceGetFieldValues(handle, field_ids):
     """One answer a field, each with its own code: the call itself succeeds."""
     board = _board(handle, "nvmlDeviceGetFieldValues")
     answers = []
-    for field_id in field_ids:
-        known = field_id == NVML_FI_DEV_POWER_INSTANT and "power_instant" not in board.unsupported
+    for wanted in field_ids:
+        field_id, scope_id = wanted if isinstance(wanted, tuple) else (wanted, 0)
+        known = field_id == NVML_FI_DEV_POWER_INSTANT and scope_id == NVML_POWER_SCOPE_GPU
+        known = known and "power_instant" not in board.unsupported
         code, value = (NVML_SUCCESS, board.power_mw) if known else (NVML_ERROR_NOT_SUPPORTED, 0)
         union = SimpleNamespace(uiVal=value)
         answers.append(SimpleNamespace(fieldId=field_id, nvmlReturn=code, value=union))
     return answers
+
+
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
+    return _board(handle, "nvmlDeviceGetCurrentClocksThrottleReasons").throttle_reasons
 
 
 def nvmlDeviceGetTemperature(handle, sensor):

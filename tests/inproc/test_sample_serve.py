@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 INPROC = ROOT / "edgedeploy" / "_inproc"
 INSTRUMENTS = ROOT / "profilers" / "instrument"
+PLAIN = ("rapl", "hwmon", "nvml", "jetson", "hwmon_common/hwmon_sensors", "hailo")
 
 
 def runs(executable: str) -> bool:
@@ -69,7 +70,7 @@ def test_through_serve_with_rapl(tmp_path: Path, executable: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(INPROC.glob("*.py")), *(INSTRUMENTS / f"{n}.py" for n in ("rapl", "hwmon", "nvml"))],
+    [*sorted(INPROC.glob("*.py")), *(INSTRUMENTS / f"{name}.py" for name in PLAIN)],
     ids=lambda path: path.name,
 )
 def test_is_written_for_python_3_8(path: Path) -> None:

@@ -128,16 +128,22 @@ def test_agx_orin_has_no_total_and_says_so(hwmon: ModuleType, tree: Tree) -> Non
     assert notes == [
         "no total: no sensor is known to stand for the whole device among ina3221.VDD_GPU_SOC,"
         " ina3221.VDD_CPU_CV, ina3221.VIN_SYS_5V0, ina3221.VDDQ_VDD2_1V8AO; if some do, name them"
-        " in the option total"
+        " in the option total (VIN_SYS_5V0 feeds VDDQ_VDD2_1V8AO: not both)"
     ]
 
 
 def test_total_may_be_named_by_label_or_channel(hwmon: ModuleType, tree: Tree) -> None:
-    wanted = ["VDD_GPU_SOC", "VDD_CPU_CV", "ina3221.VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"]
+    wanted = ["VDD_GPU_SOC", "VDD_CPU_CV", "ina3221.VIN_SYS_5V0"]
     channels, notes = opened(hwmon, tree(AGX_ORIN), total=wanted)
-    assert totals(channels) == list(channels)
+    assert totals(channels) == list(channels)[:3]
     assert notes == []
-    assert sum(hwmon.read()) == pytest.approx(19.064 * (0.168 + 0.042 + 0.021) + 5.024 * 0.5)
+    assert sum(hwmon.read()[:3]) == pytest.approx(19.064 * (0.168 + 0.042) + 5.024 * 0.5)
+
+
+def test_rail_and_what_it_feeds_are_not_both_total(hwmon: ModuleType, tree: Tree) -> None:
+    with pytest.raises(hwmon.BadInput, match="VIN_SYS_5V0 feeds VDDQ_VDD2_1V8AO") as caught:
+        opened(hwmon, tree(AGX_ORIN), total=["VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"])
+    assert caught.value.hint == "Name only one of the two."
 
 
 def test_total_replaces_the_known_rail(hwmon: ModuleType, tree: Tree) -> None:
