@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.append(str(Path(__file__).resolve().with_suffix("")))
 from dfc_faults import BadInput, Missing, Unsupported
 from dfc_options import RUNTIMES, checked
-from dfc_states import accelerator
+from dfc_states import surroundings
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -68,9 +68,7 @@ def probe() -> Table:
     except importlib.metadata.PackageNotFoundError:
         version = str(sdk().__version__)
     check_version(version)
-    # without a GPU the SDK optimizes less: another artifact
-    gpu = "found" if "gpu" in accelerator() else "none"
-    return {"tools": {TOOL: version, "gpu": gpu}}
+    return {"tools": {TOOL: version, **surroundings()}}
 
 
 def check_version(version: str) -> None:
@@ -154,6 +152,9 @@ def compile_model(
         path.with_suffix(".json").write_text(text, encoding="utf-8")
         kept = kept_files(job, script.text, text, place / "kept")
         done = effective(job.logs, asked(script, chosen), chosen, prepared)
+        other = [f"{mode} {', '.join(names)}" for mode, names in layers.items() if names]
+        if precision == "int8" and other:
+            done["warnings"].insert(0, f"not all of it is int8: {'; '.join(other)}")
     return {
         "path": str(path),
         "format": "hef",
@@ -162,7 +163,7 @@ def compile_model(
         "states": job.made,
         **done,
         **tools,
-        **({"virtual": True} if "+" in tools["tools"][TOOL] else {}),
+        **({"virtual": True} if "standin" in tools["tools"][TOOL].partition("+")[2] else {}),
     }
 
 

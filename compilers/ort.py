@@ -2,11 +2,12 @@
 # requires-python = ">=3.10"
 # dependencies = ["onnxruntime>=1.23,<2", "onnx>=1.17,<1.20", "numpy>=1.26", "ml_dtypes>=0.5"]
 # ///
-"""ONNX Runtime on the host: static int8 as Q/DQ nodes, offline optimisation, error by layer."""
+"""ONNX Runtime: static int8 as Q/DQ nodes, offline optimisation, error by layer."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
@@ -52,7 +53,8 @@ QUANTIZE_OPTIONS: Table = {
     "exclude": [],
     "op_types": [],
 }
-COMPILE_OPTIONS: Table = {"graph_optimization": ("extended", "basic", "all")}
+COMPILE_OPTIONS: Table = {"graph_optimization": ("extended", "basic", "all", "as_given")}
+HERE = {"fp32", "int8"}
 
 
 class Unsupported(Exception):
@@ -133,24 +135,31 @@ def compile_model(
 
     Level "extended" fuses operators and makes integer operators of Q/DQ groups; the memory layout,
     which depends on the machine, stays for load time ("all" bakes it in). MobileNetV2 at 224 so
-    stored runs as fast as its original loaded with all optimisations, in fp32 and int8. int8 takes
-    a model quantized before; `calibration` is not used. Raises `Unsupported`, `BadInput`.
+    stored runs as fast as its original loaded with all optimisations, in fp32 and int8. "as_given"
+    changes nothing, for a provider that fuses in its own way as it loads: the rest is a CPU's. int8
+    takes a model quantized before; `calibration` is not used. Raises `Unsupported`, `BadInput`.
     """
-    if precision not in {"fp32", "int8"}:
+    chosen = checked(options, COMPILE_OPTIONS)
+    as_given = chosen["graph_optimization"] == "as_given"
+    if precision not in ({*HERE, "tf32", "fp16", "bf16"} if as_given else HERE):
         msg = f"precision {precision!r}: ONNX Runtime computes in fp32 or int8 on a CPU"
         raise Unsupported(msg, "Take fp32 or int8 for this target.")
-    chosen, source = checked(options, COMPILE_OPTIONS), load(model, weights=False)
+    source, path = load(model, weights=as_given), Path(output, "model.onnx")
+    answer = {"path": str(path), "format": "onnx", "options": chosen, "warnings": [], **probe()}
     if precision == "int8" and not is_quantized(source):
         msg = f"int8: {Path(model).name} has neither Q/DQ nor integer operators"
         raise BadInput(msg, "Quantize it first; a target with int8 names a `quantizer`.")
-    path = Path(output, "model.onnx")
+    if as_given:
+        save(source, path)
+        path.with_name("model.json").write_text(json.dumps({"format": 1, "precision": precision}))
+        return answer
     settings = SessionOptions()
     settings.optimized_model_filepath = str(path)
     if any(tensor.data_location == tensor.EXTERNAL for tensor in source.graph.initializer):
         key = "session.optimized_model_external_initializers_file_name"
         settings.add_session_config_entry(key, path.name + ".data")
     open_session(model, f"ORT_ENABLE_{chosen['graph_optimization'].upper()}", settings)
-    return {"path": str(path), "format": "onnx", "options": chosen, "warnings": [], **probe()}
+    return answer
 
 
 def layer_errors(model: str, quantized: str, inputs: str, options: Table) -> Table:

@@ -1,9 +1,11 @@
 """Model + Target -> Artifact: quantize where the target's quantizer does, compile; both cached."""
 
+import contextlib
 import hashlib
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from edgedeploy.compile_there import CompilerThere
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
 from edgedeploy.export import source_program
-from edgedeploy.interpreter import Interpreter, choose
+from edgedeploy.interpreter import Interpreter, choose, read_header, unmet
 from edgedeploy.inventory import base_name
 from edgedeploy.prepare import Prepared, exact_fit, prepare
 from edgedeploy.records import Artifact, Calibration, Model, Preparation, Target
@@ -84,7 +86,9 @@ class Compilers:
 
     def call_alone(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
         """Call a function in a process of its own on this host, that needs no toolchain."""
-        command = [choose(program).path, str(SERVE), str(program)]
+        # the interpreter named for the toolchain may be what is wrong
+        here = not unmet(read_header(program))
+        command = [sys.executable if here else choose(program).path, str(SERVE), str(program)]
         with Worker(program.stem, command, timeout_s=self._timeout_s) as worker:
             return worker.call(function, **arguments)
 
@@ -105,7 +109,7 @@ class Compilers:
 def precisions_of(target: Target, model: Model, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     """The precisions to deploy in; an already quantized model has only its own."""
     if asked is None:
-        return (QUANTIZED,) if model.quantized else target.precisions
+        return (QUANTIZED,) if model.quantized else target.by_default or target.precisions
     return asked
 
 
@@ -148,7 +152,7 @@ def compile_model(
     requested = merged_options(target.compile_options, workload.compile_options, target)
     there = CompilerThere(target, program) if target.compile_on == "device" else None
     pass_data = data is not None and target.quantizer is None
-    more = _more_arguments(program, "compile_model", model, workload)
+    more = _more_arguments(program, "compile_model", model, workload, use_cache=use_cache)
     asked: dict[str, Any] = {"precision": precision, "options": requested, **more}
 
     def make(folder: Path) -> dict[str, Any]:
@@ -359,7 +363,7 @@ def toolchain_rungs(
 
 
 def _more_arguments(
-    program: Path, function: str, model: Model, workload: Workload
+    program: Path, function: str, model: Model, workload: Workload, *, use_cache: bool = True
 ) -> dict[str, Any]:
     """What a compiler gets only where its function names it: `inputs`, `states`, `source`."""
     named, more = parameters(program, function) or (), dict[str, Any]()
@@ -375,7 +379,7 @@ def _more_arguments(
             raise storage_error(err, folder) from err
         more["states"] = str(folder)
     if "source" in named:
-        more["source"] = str(source_program(workload)[0])
+        more["source"] = str(source_program(workload, use_cache=use_cache)[0])
     return more
 
 
@@ -496,8 +500,19 @@ def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) ->
     return {
         "options": msgspec.json.encode(options, order="sorted").decode(),
         "program": files_sha256(program_files(program)),
+        **{f"file {key}": file_sha256(path) for key, path in _named_files(options)},
         **{
             f"tool {name}": version
             for name, version in compilers.interpreter(program).versions.items()
         },
     }
+
+
+def _named_files(options: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Options that name a file there is: its bytes count, not its name alone."""
+    for key, value in options.items():
+        if isinstance(value, str) and value and "\n" not in value:
+            path = Path(value).expanduser()
+            with contextlib.suppress(OSError):  # a text too long for a name, for example
+                if path.is_file():
+                    yield key, path

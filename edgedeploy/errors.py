@@ -72,6 +72,10 @@ class WorkerError(EdgeDeployError):
     """A program raised, crashed, hung, ran out of memory or answered nonsense."""
 
 
+class StrictError(EdgeDeployError):
+    """A toolchain did less than it was asked for, and the user wants that to fail."""
+
+
 class ConnectionLostError(WorkerError):
     """The link to another host, or that host, went away while something ran there."""
 

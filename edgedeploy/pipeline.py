@@ -73,7 +73,7 @@ class Pipeline:
         """Targets with their precisions; raises the first failed export if none succeeded."""
         planned = []
         for target in self.job.targets:
-            precisions = self.job.precisions or target.precisions
+            precisions = self.job.precisions or target.by_default or target.precisions
             try:
                 exported = self._export(target, compilers)
                 precisions = precisions_of(target, exported.model, self.job.precisions)
@@ -136,7 +136,9 @@ class Pipeline:
         What is missing or wrong shows in the stage that needs it.
         """
         for target in self.job.targets:
-            wants_int8 = QUANTIZED in (self.job.precisions or target.precisions)
+            wants_int8 = QUANTIZED in (
+                self.job.precisions or target.by_default or target.precisions
+            )
             name = target.quantizer if wants_int8 and target.quantizer else target.compiler
             if name == target.compiler and target.compile_on == "device":
                 continue

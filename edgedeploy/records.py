@@ -93,7 +93,8 @@ class Target(Record):
     applied before the compiler, in that order. `calibration_count` samples are taken where the
     workload names no number. `typed` are precisions whose graph is converted to that type before
     the compiler, which runs on the host or, `compile_on`, beside the device. Latencies that spread
-    by more than `spread_limit` are told to be unstable.
+    by more than `spread_limit` are told to be unstable. `by_default` are the precisions deployed in
+    where none is asked for: all else.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Target(Record):
     approximation: Approximation | None = None
     instruments: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
+    by_default: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
     typed: dict[str, Literal["float16", "bfloat16"]] = {}
     compile_on: Literal["host", "device"] = "host"
@@ -395,6 +397,7 @@ class Together(Record):
 
     window_s: float
     shares: tuple[Share, ...] = ()
+    notes: tuple[str, ...] = ()
     reason: str | None = None
 
 

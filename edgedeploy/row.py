@@ -14,12 +14,13 @@ import msgspec
 from edgedeploy.cache import Cached, CacheEvent
 from edgedeploy.compile import Compilers, compile_model, prepare_without_toolchain
 from edgedeploy.deployment import Session, deployed, emulated, with_facts
-from edgedeploy.errors import ConnectionLostError, EdgeDeployError, MissingError
+from edgedeploy.errors import ConnectionLostError, EdgeDeployError, MissingError, StrictError
 from edgedeploy.evaluate import check_evaluation, evaluate
 from edgedeploy.export import Exported
 from edgedeploy.profile import RawSeries, profile
 from edgedeploy.records import (
     Accuracy,
+    Approximation,
     Artifact,
     Calibration,
     Deployment,
@@ -158,7 +159,7 @@ class Stages:
         if job.strict and state.artifact.downgrades:
             msg = f"the toolchain did less than asked: {'; '.join(state.artifact.downgrades)}"
             hint = "Give it what it lacks, ask for what it did, or leave --strict out."
-            raise EdgeDeployError(msg, hint=hint, log=state.artifact.log)
+            raise StrictError(msg, hint=hint, log=state.artifact.log)
         state.stage = "deploy"
         try:
             self._with_retries(state, progress)
@@ -197,15 +198,16 @@ class Stages:
         by the target's approximation where that was asked for.
         """
         progress("prepare")
-        state.preparation = prepare_without_toolchain(
-            self.exported.model,
-            state.target,
-            state.precision,
-            self.job.workload,
-            compilers=self.compilers,
-            calibration=calibration,
-            folder=self.preparation_folder(state.target.name, state.precision),
-        )
+        with contextlib.suppress(MissingError):  # the toolchain is, which is told already
+            state.preparation = prepare_without_toolchain(
+                self.exported.model,
+                state.target,
+                state.precision,
+                self.job.workload,
+                compilers=self.compilers,
+                calibration=calibration,
+                folder=self.preparation_folder(state.target.name, state.precision),
+            )
         self._approximate(state, calibration, progress)
         state.stage = "compile"
 
@@ -291,9 +293,22 @@ class Stages:
         self, state: RowState, calibration: Callable[[], Calibration], progress: StageProgress
     ) -> None:
         """An accuracy and parity by the toolchain here that the target says is like its own."""
-        job, like = self.job, state.target.approximation
-        if not job.emulate or like is None:
+        like = state.target.approximation
+        if not self.job.emulate or like is None:
             return
+        try:
+            self._approximated(state, like, calibration, progress)
+        except EdgeDeployError as err:  # what is missing is told all the same
+            state.emulation = Emulation(program=like.profiler, note=f"none: {err.message}")
+
+    def _approximated(
+        self,
+        state: RowState,
+        like: Approximation,
+        calibration: Callable[[], Calibration],
+        progress: StageProgress,
+    ) -> None:
+        job = self.job
         progress("emulate")
         start = time.perf_counter()
         here = msgspec.structs.replace(

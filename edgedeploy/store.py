@@ -112,7 +112,7 @@ class Run:
         """Planned rows not yet finished; all that were asked for where it never came to a plan."""
         job, planned = self.state.job, self.state.planned
         if not planned and not self.state.complete:
-            asked = [(t.name, job.precisions or t.precisions) for t in job.targets]
+            asked = [(t.name, job.precisions or t.by_default or t.precisions) for t in job.targets]
             planned = tuple((name, each) for name, precisions in asked for each in precisions)
         return [pair for pair in planned if not self.has_row(*pair)]
 

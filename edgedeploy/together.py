@@ -13,7 +13,7 @@ import numpy as np
 from edgedeploy.calibrate import calibrate, save_arrays
 from edgedeploy.compile import Compilers, compile_model, merged_options
 from edgedeploy.deployment import Session, artifact_place
-from edgedeploy.errors import ConnectionLostError, EdgeDeployError
+from edgedeploy.errors import ConnectionLostError, EdgeDeployError, StrictError
 from edgedeploy.export import Exported
 from edgedeploy.records import Artifact, Calibration, Share, Target, Together
 from edgedeploy.share import parameters
@@ -55,20 +55,34 @@ def together(
     try:
         found = neighbours()
         artifacts = [_compiled(each, artifact, target, job, compilers) for each in found]
+        notes = _downgrades(found, artifacts)
+        if job.strict and notes:
+            msg = f"the toolchain did less than asked: {'; '.join(notes)}"
+            raise StrictError(msg, hint="Give it what it lacks, or leave --strict out.")
         answer = _measured(session, target, exported, list(zip(found, artifacts, strict=True)))
-    except ConnectionLostError:
+    except (ConnectionLostError, StrictError):
         raise
     except EdgeDeployError as err:
         return Together(window_s=0.0, reason=err.message)
     names = [job.workload.name, *(each.workload.name for each in found)]
     return Together(
         window_s=answer["window_s"],
+        notes=notes,
         shares=tuple(
             _share(name, made, model, answer["window_s"])
             for name, made, model in zip(
                 names, [artifact, *artifacts], answer["models"], strict=True
             )
         ),
+    )
+
+
+def _downgrades(found: list[Neighbour], artifacts: list[Artifact]) -> tuple[str, ...]:
+    """Where the toolchain did less than asked for a neighbour."""
+    return tuple(
+        f"{neighbour.workload.name}: {downgrade}"
+        for neighbour, artifact in zip(found, artifacts, strict=True)
+        for downgrade in artifact.downgrades
     )
 
 

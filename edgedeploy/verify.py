@@ -166,15 +166,17 @@ def _ladder(
             rungs.append(
                 _same_numbers(outputs[EMULATED], outputs[DEPLOYED], target.emulator_limit_db)
             )
+    # what breaks behind it breaks with it
+    broken = next((rung for rung in rungs if rung.broken), None)
     return Ladder(
         rungs=tuple(
             msgspec.structs.replace(rung, meaning=meanings.get(rung.name, ""))
-            if rung.broken
+            if rung is broken
             else rung
             for rung in rungs
         ),
         samples=len(first),
-        first_broken=next((rung.name for rung in rungs if rung.broken), None),
+        first_broken=broken.name if broken is not None else None,
         layers=tuple(msgspec.convert(layers, list[LayerError])),
         layers_reason=reason,
     )

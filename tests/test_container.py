@@ -314,7 +314,10 @@ def test_which_image(
     assert len(engine.ran()) == 1
 
 
-def test_what_needs_no_toolchain_runs_on_this_host(engine: FakeEngine, program: Path) -> None:
+def test_what_needs_no_toolchain_runs_on_this_host(
+    engine: FakeEngine, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes where it stands
     program.write_text(program.read_text().replace(', "surely-not-installed"', ""))
     with Compilers() as compilers:
         assert compilers.interpreter(program).kind == "container"

@@ -110,6 +110,8 @@ def test_digits_to_the_chip_and_two_models_at_once(standins: Path) -> None:
     )
     assert "normalization1 = normalization([0.0], [255.0])" in row.artifact.script
     page = to_html(report, {})
+    assert "overcurrent protection, which was off meanwhile" in page  # what power rests on
+    assert page.count("; emulated") == 2  # of what each model got beside the other
     assert "normalization1 = normalization([0.0], [255.0])" in page
     assert "made by a stand-in for the toolchain" in page
 

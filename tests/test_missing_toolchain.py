@@ -1,5 +1,6 @@
 """A toolchain that is not there: what it would be given, an accuracy by another, exit code 3."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,11 @@ def test_a_silent_downgrade_is_told_and_fails_where_asked(
     board: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COPIER", "less")
-    report = deploy()
+    report = deploy(use_cache=False)
     assert exit_code(report.rows) == 0
     told = "optimization level 2 asked for, 0 done: no GPU"
     assert told in to_markdown(report)
-    report = deploy(strict=True)
+    report = deploy(strict=True, use_cache=False)
     assert exit_code(report.rows) == 1
     failure = report.rows[0].failure
     assert failure is not None
@@ -266,3 +267,62 @@ def test_resume_takes_no_new_wishes() -> None:
 
     with pytest.raises(InputError, match="--strict"):
         cli.app(["deploy", "--resume", "last", "--strict"], standalone_mode=False)
+
+
+def test_an_approximation_that_fails_does_not_hide_what_is_missing(
+    board: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COPIER", "missing")
+    target = board / "targets" / "board.toml"
+    target.write_text(TARGET.replace('["int8"]', '["int8", "int16"]'), encoding="utf-8")
+    report = deploy(emulate=True, precisions=("int16",))
+    (row,) = report.rows
+    assert row.failure is not None
+    assert (row.status, row.failure.message) == ("missing", "Copier 3.33")
+    assert row.emulation is not None
+    assert row.emulation.note.startswith("none: ")
+    assert row.figures["accuracy"].value is None
+
+
+def test_the_python_named_for_the_toolchain_may_be_what_is_wrong(
+    board: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python that lacks the program's own packages says nothing of what else can be done."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setenv("EDGEDEPLOY_PYTHON_COPIER", str(python))
+    (row,) = deploy().rows
+    assert row.status == "missing"
+    assert row.preparation is not None
+
+
+def test_precisions_not_deployed_in_unless_asked(board: Path, shared_cache: Path) -> None:
+    target = board / "targets" / "board.toml"
+    text = TARGET.replace('["int8"]', '["int8", "int16"]\nby_default = ["int8"]')
+    target.write_text(text, encoding="utf-8")
+    assert [row.precision for row in deploy().rows] == ["int8"]
+
+
+def test_the_bytes_of_a_file_that_an_option_names_count(
+    board: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.script"
+    own.write_text("a", encoding="utf-8")
+    workload = load_workload("digits", compile_options={"script": str(own)})
+    assert not deploy(workload).rows[0].cached["compile"]
+    assert deploy(workload).rows[0].cached["compile"]
+    own.write_text("b", encoding="utf-8")
+    assert not deploy(workload).rows[0].cached["compile"]
+
+
+def test_a_neighbours_downgrade_is_told_and_fails_where_asked(
+    board: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COPIER", "less")
+    (row,) = deploy(beside=(load_workload("digits", name="again"),), use_cache=False).rows
+    assert row.measurement is not None
+    assert row.measurement.together is not None
+    assert row.measurement.together.notes == (
+        "again: optimization level 2 asked for, 0 done: no GPU",
+    )

@@ -50,7 +50,15 @@ class Prepared:
         """The files of the calibration set, one an input; none where no data was given."""
         if not self.count:
             return []
-        return [self.folder / file_name(each["name"]) for each in self.entries]
+        return [self.file(each) for each in self.entries]
+
+    def file(self, entry: Table) -> Path:
+        """The calibration set of one input."""
+        names = [file_name(each["name"]) for each in self.entries]
+        name = file_name(entry["name"])
+        if names.count(name) > 1:  # told apart by characters that a file's name does without
+            name = file_name(f"{self.entries.index(entry) + 1}-{entry['name']}")
+        return self.folder / name
 
     def load(self) -> dict[str, Array]:
         """The calibration set by the names of the inputs, as memory maps."""
@@ -106,7 +114,7 @@ def ready(
             )
         for each in entries:
             chip = on_chip(each, specs.get(each["name"]), chosen)
-            written(samples, each, chip, found.count, folder / file_name(each["name"]))
+            written(samples, each, chip, found.count, found.file(each))
     return found
 
 
@@ -119,7 +127,7 @@ def described(prepared: Prepared, ends: Table | None, version: str, chosen: Tabl
     plain = version.partition("+")[0]
     return {
         "format": 1,
-        "compiler": plain,
+        "compiler": version,
         "runtime": RUNTIMES.get(".".join(plain.split(".")[:2]), ""),
         "hw_arch": chosen["hw_arch"],
         "network": prepared.name,

@@ -123,7 +123,8 @@ def check_range(entry: Table, low: float, high: float) -> None:
     if low < -SLACK or high > 255 + SLACK:
         msg = (
             f"calibration data of input {name!r} is not what the workload says: as raw values it"
-            f" reaches from {low:.4g} to {high:.4g}, expected 0 to 255"
+            f" reaches from {low:.4g} to {high:.4g}, expected 0 to 255. Data normalized twice"
+            " (double normalization) or not at all looks like that"
         )
         hint = (
             "Let mean, std and value_range in [[inputs]] say how the data was prepared; for data"

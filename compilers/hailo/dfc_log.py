@@ -155,6 +155,11 @@ def optimization(text: str, asked: Table, samples: int) -> Table:
             time_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
             steps.append({"name": match.group(1), "time_s": time_s})
     level = asked["optimization_level"]
+    told = any(text.startswith("optimization level") for text in downgrades)
+    if found["optimization_level"] < level and not told:
+        downgrades.append(
+            f"optimization level {level} asked for, {found['optimization_level']} done"
+        )
     left_out = [name for name in skipped if level in ADDS and ADDS[level].fullmatch(name)]
     if left_out and found["optimization_level"] == level:
         downgrades.append(f"optimization level {level} asked for, {left_out[0]} skipped")

@@ -170,11 +170,13 @@ def check_own(own: list[str], inputs: list[Table], chosen: Table) -> None:
     """Refuse lines that normalize again, change the ends of the network, or contradict options."""
     for line in own:
         word = command(line)
-        if word == "normalization" and any(each["scale"] is not None for each in inputs):
-            msg = f"double normalization: model_script has {line!r} beside the generated one"
+        if word == "normalization":
+            generated_too = any(each["scale"] is not None for each in inputs)
+            beside = "the generated one" if generated_too else "data in the model's own units"
+            msg = f"double normalization: model_script has {line!r} beside {beside}"
             hint = (
-                "The workload's mean, std and value_range are normalized on the chip already: drop"
-                ' the line, or set `normalization = "host"` and keep it.'
+                "Drop the line and say mean, std and value_range in [[inputs]]: the chip normalizes"
+                " by them."
             )
             raise BadInput(msg, hint)
         if word == "input_conversion":

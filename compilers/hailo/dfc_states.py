@@ -86,14 +86,15 @@ def key_of(parts: Table) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def accelerator() -> list[str]:
-    """What decides whether the SDK finds a GPU, without which it optimizes less."""
-    settings = [f"{key}={os.environ[key]}" for key in sorted(os.environ) if key[:6] == "HAILO_"]
+def surroundings() -> dict[str, str]:
+    """What besides its arguments changes what the SDK makes: its settings, and whether there is a
+    GPU, without which it optimizes less.
+    """
+    settings = {key: os.environ[key] for key in sorted(os.environ) if key.startswith("HAILO_")}
     # which of several is taken changes nothing, and the SDK itself writes that into the variable
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return settings
-    found = any(Path("/dev").glob("nvidia[0-9]*"))
-    return [*settings, "gpu"] if found else settings
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    found = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    return {"gpu": "found" if found else "none", **settings}
 
 
 def file_sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from dfc_faults import BadInput, Unsupported, explained, require
 from dfc_log import Capture
-from dfc_states import accelerator, key_of, program_sha256
+from dfc_states import key_of, program_sha256, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ class Job:
             "parsed": self.keys["parsed"],
             "script": script.optimize,
             "calibration": data_sha256,
-            "accelerator": accelerator(),
+            "surroundings": surroundings(),
         }
 
         def make(key: str, said: Callable[[], str]) -> Table:

@@ -42,7 +42,7 @@ class BadInput(Fault):
 # what the builder logs as an error -> the fault, what it means, the remedy
 MEANINGS = (
     (
-        r"within workspace limit",
+        r"within workspace limit|insufficient workspace",
         BadInput,
         "no kernel fits workspace_bytes = {workspace_bytes}",
         "Raise `workspace_bytes`, or leave it out.",
@@ -97,7 +97,7 @@ MEANINGS = (
         "Leave `hardware_compatible` out.",
     ),
     (
-        r"Could not find any implementation for node (?P<node>.+?)\.?\s*\)*$",
+        r"Could not find any implementation for node (?P<node>.+?)\.?\s*(?: In \w+ at .*)?\)*$",
         Unsupported,
         "no kernel of this card can compute node {node!r}, within workspace_bytes ="
         " {workspace_bytes} (0 is no limit)",

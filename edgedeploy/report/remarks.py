@@ -104,6 +104,8 @@ def _of_measurement(row: Row) -> Iterator[tuple[str, str]]:
     if together is not None:
         if together.reason:
             yield "together", together.reason
+        for note in together.notes:
+            yield "downgraded", note
         for share in together.shares:
             part = 100 * share.rate_hz / share.alone_rate_hz if share.alone_rate_hz else 0.0
             yield (

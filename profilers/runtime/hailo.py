@@ -158,7 +158,7 @@ def facts() -> Table:
     """
     if not state:
         tools = probe()["tools"]
-        return {"tools": tools, **virtual(tools["hailort"])}
+        return {"tools": tools, **virtual(tools)}
     chip, identity = current(), state["identity"]
     now = hailort_chip.sensors(chip.platform, chip.chip)
     before_hz, now_hz = identity["chip_clock_hz"], now.get("chip_clock_hz")
@@ -177,7 +177,7 @@ def facts() -> Table:
         "models": models,
         "async_queue_size": first().queue,
         "notes": list(state["notes"]),
-        **virtual(state["tools"]["hailort"]),
+        **virtual(state["tools"]),
     }
 
 
@@ -250,9 +250,9 @@ def answered(model: Model) -> Table:
     }
 
 
-def virtual(version: str) -> Table:
-    """The mark of a stand-in, none on the vendor's own package."""
-    return {"virtual": True} if hailort_versions.is_standin(version) else {}
+def virtual(tools: dict[str, str]) -> Table:
+    """The mark of a stand-in among what a figure rests on; none where all is the vendor's own."""
+    return {"virtual": True} if any(map(hailort_versions.is_standin, tools.values())) else {}
 
 
 def current() -> Chip:

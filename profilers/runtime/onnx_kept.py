@@ -78,7 +78,8 @@ class Kept:
         kinds = kinds_in(model)
         narrow = sorted(NARROW[kind] for kind in kinds & set(NARROW))
         eight = sorted(EIGHT[kind] for kind in kinds & set(EIGHT)) if is_quantized(model) else []
-        self.arithmetic = arithmetic(narrow, eight)
+        record = told(artifact)
+        self.arithmetic = arithmetic(narrow, eight, record.get("precision", ""))
         with tempfile.TemporaryDirectory(prefix="kept-") as work:
             source = path
             if narrow:
@@ -89,7 +90,7 @@ class Kept:
         self.inputs = [described(value) for value in self.session.get_inputs()]
         self.outputs = [described(value) for value in self.session.get_outputs()]
         self.names = [value["name"] for value in self.outputs]
-        same_ends(artifact, self.inputs, self.outputs, path)
+        same_ends(record, self.inputs, self.outputs, path)
 
     def forward(self, feed: dict[str, Array]) -> list[Array]:
         """The outputs of one sample, in the model's order."""
@@ -146,7 +147,7 @@ def bind(inputs: dict[str, Array]) -> None:
 def timed(inputs: dict[str, Array], warm_up: int, count: int) -> Table:
     """Nothing is timed; that it is asked at all keeps the host's own loop out."""
     return {"clock": "none", "latency_s": None, "cycles": None, "instructions": None} | {
-        "notes": [NOTE]
+        "notes": [f"{NOTE}: {current().arithmetic}" if state else NOTE]
     }
 
 
@@ -167,9 +168,13 @@ def memory() -> dict[str, int]:
 
 
 def kept_file(artifact: str, named: str) -> Path:
-    """The ONNX file that the compiler kept; `BadInput` where there is none."""
+    """The ONNX file that the compiler kept, or the artifact where that is ONNX as it was given;
+    `BadInput` where there is none.
+    """
     path = Path(named) if named else Path(artifact).parent.parent / "kept"
     path = path / "model.onnx" if path.is_dir() or not named else path
+    if not named and not path.is_file() and Path(artifact).suffix == ".onnx":
+        path = Path(artifact)
     if not path.is_file():
         msg = f"there is no {path}: what is emulated is the ONNX that the compiler kept there"
         raise BadInput(msg, "Compile again; option `kept` names it if it lies elsewhere.")
@@ -191,11 +196,12 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, str(path), save_as_external_data=beside, location=path.name + ".data")
 
 
-def arithmetic(narrow: list[str], eight: list[str]) -> str:
+def arithmetic(narrow: list[str], eight: list[str], precision: str) -> str:
     """What is computed in which type, in words."""
-    told = [f"each result rounded to {' or '.join(narrow)}"] if narrow else []
-    told += [f"Q/DQ of {', '.join(eight)} as ONNX defines it"] if eight else []
-    return "; ".join(["products and sums in float32", *told])
+    words = [f"each result rounded to {' or '.join(narrow)}"] if narrow else []
+    words += [f"Q/DQ of {', '.join(eight)} as ONNX defines it"] if eight else []
+    words += ["the shorter factors of TF32 are not emulated"] if precision == "tf32" else []
+    return "; ".join(["products and sums in float32", *words])
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -234,17 +240,20 @@ def open_session(path: Path) -> InferenceSession:
         raise Unsupported(msg, hint) from error
 
 
-def same_ends(artifact: str, inputs: list[Table], outputs: list[Table], path: Path) -> None:
-    """Refuse a kept graph that is not the artifact's, where model.json beside it tells."""
+def told(artifact: str) -> Table:
+    """What model.json beside an artifact says of it; nothing where there is none."""
     record = Path(artifact).with_name("model.json")
-    if not record.is_file():
-        return
-    told = json.loads(record.read_text(encoding="utf-8"))
+    found: Table = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return found
+
+
+def same_ends(record: Table, inputs: list[Table], outputs: list[Table], path: Path) -> None:
+    """Refuse a kept graph that is not the artifact's, where its record names inputs, outputs."""
     for key, found in (("inputs", inputs), ("outputs", outputs)):
-        said = [each["name"] for each in told.get(key, found)]
+        said = [each["name"] for each in record.get(key, found)]
         names = [each["name"] for each in found]
         if sorted(said) != sorted(names):
-            msg = f"{path} has {key} {names}, {record} says {said}"
+            msg = f"{path} has {key} {names}, model.json of the artifact says {said}"
             raise BadInput(msg, "They are not of one compilation: compile again.")
 
 

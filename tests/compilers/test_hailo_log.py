@@ -45,6 +45,12 @@ def test_a_level_that_was_taken_back_is_told_with_the_reason(line: str, why: str
     assert found["warnings"] == [ZERO.removeprefix("[warning] ")]
 
 
+def test_a_default_below_the_level_expected_is_told() -> None:
+    found = dfc_log.optimization("[info] Using default optimization level of 1\n", ASKED, 1024)
+    assert found["optimization_level"] == 1
+    assert found["downgrades"] == ["optimization level 2 asked for, 1 done"]
+
+
 def test_a_compression_that_was_taken_back_is_told_where_it_was_asked_for() -> None:
     asked = {"optimization_level": 1, "compression_level": 1}
     found = dfc_log.optimization(COMPRESSION, asked, 1024)

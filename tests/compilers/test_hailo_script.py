@@ -159,7 +159,7 @@ def test_an_own_line_takes_the_place_of_the_generated_one() -> None:
         pytest.param(
             {"model_script": "normalization1 = normalization([0, 0, 0], [255, 255, 255])"},
             "double normalization",
-            "drop the line",
+            "Drop the line",
             id="double normalization",
         ),
         pytest.param(
@@ -191,10 +191,10 @@ def test_own_lines_that_contradict_are_refused(options: Table, message: str, hin
     assert hint in caught.value.hint
 
 
-def test_an_own_normalization_is_taken_where_none_is_generated() -> None:
+def test_an_own_normalization_is_refused_where_none_is_generated_too() -> None:
     line = "normalization1 = normalization([0.0, 0.0, 0.0], [255.0, 255.0, 255.0])"
-    made = script({"model_script": line}, entry(scale=None, offset=None))
-    assert made.optimize[-1] == line
+    with pytest.raises(dfc_faults.BadInput, match="beside data in the model's own units"):
+        script({"model_script": line}, entry(scale=None, offset=None))
 
 
 def test_own_lines_may_lie_in_a_file(tmp_path: Path) -> None:

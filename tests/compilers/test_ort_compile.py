@@ -1,5 +1,6 @@
 """Offline optimisation by ONNX Runtime, its refusals, and errors by layer."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -185,3 +186,23 @@ def test_layer_errors_refuse_samples_that_do_not_fit(
     wrong = tiny.samples(tmp_path / "wrong.npz", z=tiny.images())
     with pytest.raises(ort.BadInput, match="the model's inputs are x"):
         ort.layer_errors(model, quantized, wrong, {})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+def test_as_given_leaves_the_graph_to_another_provider_and_tells_the_precision(
+    ort: ModuleType, tmp_path: Path, precision: str
+) -> None:
+    kind = np.float16 if precision == "fp16" else np.float32
+    model = tiny.conv_net(tmp_path / "net.onnx", kind=kind)
+    (tmp_path / "out").mkdir()
+    options = {"graph_optimization": "as_given"}
+    answer = ort.compile_model(model, str(tmp_path / "out"), precision, None, options)
+    assert answer["options"] == options
+    assert operators(answer["path"]) == operators(model)
+    told = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert told == {"format": 1, "precision": precision}
+    with pytest.raises(ort.Unsupported, match="precision 'fp8'"):
+        ort.compile_model(model, str(tmp_path / "out"), "fp8", None, options)
+    if precision != "fp32":
+        with pytest.raises(ort.Unsupported, match=r"in fp32 or int8 on a CPU"):
+            ort.compile_model(model, str(tmp_path / "out"), precision, None, {})

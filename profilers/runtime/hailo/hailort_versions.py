@@ -19,7 +19,7 @@ DRIVER = Path("/sys/module/hailo_pci/version")
 WHERE = (
     "Install HailoRT 4.23 with its Python wheel (hailort-4.23.0-cp3…, from the vendor's developer"
     " zone; on Raspberry Pi OS `sudo apt install hailo-all`) and name that Python in"
-    " EDGEDEPLOY_PYTHON_HAILO, or as `python` of the host in devices.toml."
+    " EDGEDEPLOY_PYTHON_RUNTIME_HAILO, or as `python` of the host in devices.toml."
 )
 # The compiler of a release and the runtime of the same one: 3.33 and 4.23, ten minors apart.
 MINORS_APART = 10

@@ -53,7 +53,7 @@ def test_without_the_package_it_is_missing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Missing, match="hailo_platform cannot be imported") as caught:
         module.probe()
     assert "hailort-4.23.0" in caught.value.hint
-    assert "EDGEDEPLOY_PYTHON_HAILO" in caught.value.hint
+    assert "EDGEDEPLOY_PYTHON_RUNTIME_HAILO" in caught.value.hint
     assert refused(module, artifact(tmp_path), Missing)[1] == caught.value.hint
 
 

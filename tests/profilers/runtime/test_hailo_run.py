@@ -189,6 +189,11 @@ def test_facts_tell_versions_identity_and_sensors(
     assert "throttled" not in facts
 
 
+def test_one_stand_in_among_the_tools_is_enough_to_be_told(hailo: ModuleType) -> None:
+    assert hailo.virtual({"hailort": "4.23.0", "hailortcli": "4.23.0+standin"}) == {"virtual": True}
+    assert hailo.virtual({"hailort": "4.23.0+local.1", "hailortcli": "4.23.0"}) == {}
+
+
 def test_a_clock_below_that_at_load_is_told_as_throttled(loaded: ModuleType, board: Path) -> None:
     chips(board, clock_hz=200_000_000)
     assert loaded.facts()["throttled"] == ["its core's clock is 200 MHz, 400 MHz when loaded"]

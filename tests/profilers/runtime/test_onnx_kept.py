@@ -43,10 +43,8 @@ def keep(
     shape: Sequence[int] = (2, 3),
 ) -> Path:
     """Keep a model of x and y of this type, at opset 19."""
-    x, y = (
-        helper.make_tensor_value_info(name, kind, each)
-        for name, each in zip("xy", (shape, None), strict=True)
-    )
+    x = helper.make_tensor_value_info("x", kind, shape)
+    y = helper.make_tensor_value_info("y", kind, None)
     graph = helper.make_graph(nodes, "kept", [x], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     path = artifact.parent.parent / "kept" / "model.onnx"
@@ -182,7 +180,7 @@ def test_samples_at_once_give_what_each_alone_gives(
     emulator.load(str(artifact), {"threads": 3})
     many = emulator.run_many({"x": x})["y"]
     assert np.array_equal(many, np.stack([emulator.run({"x": each})["y"] for each in x]))
-    assert tiny.snr_db(tiny.outputs_of(path, x), many) > 100
+    np.testing.assert_allclose(many, tiny.outputs_of(path, x), atol=1e-5)
     moved = artifact.parent.parent / "elsewhere"
     shutil.move(path, moved)
     with pytest.raises(emulator.BadInput, match=r"there is no .*kept.model\.onnx") as caught:
@@ -220,8 +218,25 @@ def test_what_was_kept_is_the_artifacts(
     record.write_text(json.dumps(ends))
     assert emulator.load(str(artifact), {})["outputs"][0]["name"] == "y"
     record.write_text(json.dumps({**ends, "outputs": [{"name": "z"}]}))
-    with pytest.raises(emulator.BadInput, match=r"has outputs \['y'\], .* says \['z'\]"):
+    with pytest.raises(
+        emulator.BadInput, match=r"has outputs \['y'\], model\.json of the artifact says"
+    ):
         emulator.load(str(artifact), {})
+
+
+def test_an_artifact_that_is_onnx_needs_no_other_and_tf32_is_not_emulated(
+    emulator: ModuleType, tiny: ModuleType, tmp_path: Path
+) -> None:
+    path = tiny.conv_net(tmp_path / "model.onnx")
+    (tmp_path / "model.json").write_text(json.dumps({"format": 1, "precision": "tf32"}))
+    emulator.load(path, {})
+    x = tiny.images(2)
+    np.testing.assert_allclose(
+        emulator.run_many({"x": x})["y"], tiny.outputs_of(path, x), atol=1e-5
+    )
+    told = "products and sums in float32; the shorter factors of TF32 are not emulated"
+    assert emulator.facts()["arithmetic"] == told
+    assert emulator.timed({}, 1, 1)["notes"][0].endswith(told)
 
 
 def test_what_cannot_run_here_is_told(
