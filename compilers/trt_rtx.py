@@ -1,6 +1,8 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
-# dependencies = ["tensorrt-rtx>=1.7,<1.8", "onnx>=1.17,<1.20", "numpy>=1.26"]
+# dependencies = [
+#   "tensorrt-rtx>=1.7,<1.8", "onnx>=1.17,<1.20", "numpy>=1.26", "cuda-bindings>=13,<14",
+# ]
 #
 # [tool.edgedeploy]
 # modules = ["trt_common"]

@@ -300,7 +300,8 @@ def throughput(
 ) -> List[Dict[str, Any]]:
     """Saturate: try 1, 2, 4, … in flight while each doubling pays, then measure the best.
 
-    Each is a thread of its own, unless the program starts inferences without waiting for them.
+    Each is a thread of its own, unless the program starts inferences without waiting for them. One
+    more that there is no memory for (MemoryError) is not tried: those before it stand.
     """
     if seconds <= 0:
         return []
@@ -321,7 +322,12 @@ def throughput(
     candidates = concurrency or [1 << i for i in range(6)]
     best, best_rate = candidates[0], 0.0
     for streams in candidates:
-        found, _ = rate(streams, min(PROBE_S, seconds))
+        try:
+            found, _ = rate(streams, min(PROBE_S, seconds))
+        except MemoryError:
+            if not best_rate:
+                raise
+            break
         if found <= best_rate * GAIN_WORTH_MORE_STREAMS and concurrency is None:
             break
         if found > best_rate:

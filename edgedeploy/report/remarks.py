@@ -83,6 +83,11 @@ def _of_build(row: Row) -> Iterator[tuple[str, str]]:
             yield "stand-in", f"made by a stand-in for the toolchain ({tools}): nothing is measured"
         for downgrade in artifact.downgrades:
             yield "downgraded", downgrade
+        if row.measurement is None:
+            size = Figure(value=artifact.size_bytes, unit="B", source="measured")
+            made = f"{format_figure('artifact_bytes', size)} in {artifact.duration_s:.2g} s"
+            notes = [note for note in artifact.notes if not note.startswith(CUT)]
+            yield "built", "; ".join([made, *notes])
     if prepared is not None:
         yield "prepared", f"{', '.join(prepared.files)} in {prepared.folder}"
         for text in (*prepared.warnings, *prepared.notes):

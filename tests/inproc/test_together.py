@@ -94,3 +94,19 @@ def test_inferences_started_ahead_fill_a_pipeline() -> None:
     assert window["concurrency"] == most[0] >= 8
     assert under_way == [0]
     assert window["count"] / ((window["end_ns"] - window["start_ns"]) / 1e9) > 800
+
+
+def test_a_stream_that_no_memory_is_left_for_ends_the_search() -> None:
+    bound: list[int] = []
+
+    def bind(_: dict[str, Any]) -> Callable[[], None]:
+        if len(bound) == 2:
+            message = "out of device memory"
+            raise MemoryError(message)
+        bound.append(1)
+        return lambda: time.sleep(0.005)
+
+    (window,) = measure.throughput(bind, lambda: time.sleep(0.005), {}, 0.1, None)
+    assert window["concurrency"] == 2
+    with pytest.raises(MemoryError):
+        measure.throughput(bind, lambda: None, {}, 0.1, [4])

@@ -1,0 +1,1 @@
+"""What the stand-in of cuda-python is made of; tests reach its machine in `standin.machine`."""
