@@ -29,6 +29,7 @@ import onnxruntime
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
 sys.path.append(str(Path(__file__).resolve().with_name("onnx_kept")))
+from kept_tf32 import shorten
 from kept_widen import NARROW, graphs, kinds_in, widen
 
 Array = npt.NDArray[Any]
@@ -82,9 +83,10 @@ class Kept:
         self.arithmetic = arithmetic(narrow, eight, record.get("precision", ""))
         with tempfile.TemporaryDirectory(prefix="kept-") as work:
             source = path
-            if narrow:
+            tf32 = record.get("precision") == "tf32"
+            if narrow or tf32:
                 source = Path(work, "model.onnx")
-                rounding(model, path)
+                rounding(model, path, tf32=tf32)
                 save(model, source)
             self.session = open_session(source)
         self.inputs = [described(value) for value in self.session.get_inputs()]
@@ -200,8 +202,8 @@ def arithmetic(narrow: list[str], eight: list[str], precision: str) -> str:
     """What is computed in which type, in words."""
     words = [f"each result rounded to {' or '.join(narrow)}"] if narrow else []
     words += [f"Q/DQ of {', '.join(eight)} as ONNX defines it"] if eight else []
-    words += ["the shorter factors of TF32 are not emulated"] if precision == "tf32" else []
-    return "; ".join(["products and sums in float32", *words])
+    factors = " of factors rounded to TF32" if precision == "tf32" else ""
+    return "; ".join([f"products{factors} and sums in float32", *words])
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -210,10 +212,16 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return bool(kinds & {"QuantizeLinear", "DequantizeLinear"})
 
 
-def rounding(model: onnx.ModelProto, path: Path) -> None:
-    """Make the model round each result to its type; `BadInput` where types cannot be told."""
+def rounding(model: onnx.ModelProto, path: Path, *, tf32: bool) -> None:
+    """Make the model round as the device does: each result to its type, or factors to TF32.
+
+    Raises `BadInput` where types cannot be told.
+    """
     try:
-        widen(model, path)
+        if tf32:
+            shorten(model, path)
+        else:
+            widen(model, path)
     except Exception as error:
         msg = f"{path}: the types of its values cannot be told: {str(error).strip()[:200]}"
         raise BadInput(msg, "Compile again; the file may not be changed.") from error

@@ -44,10 +44,7 @@ def widen(model: onnx.ModelProto, path: Path) -> None:
     rounding between, so that an overflow would not show; casts that are written out it keeps.
     `path` is the model's file. Raises `ValueError` where the type of a value cannot be told.
     """
-    with tempfile.TemporaryDirectory(prefix="kept-") as work:
-        inferred = Path(work, "shapes.onnx")
-        onnx.shape_inference.infer_shapes_path(str(path), str(inferred))
-        shaped = onnx.load(str(inferred), load_external_data=False)
+    shaped = inferred(path)
     for graph in graphs(model.graph):
         for tensor in tensors(graph):
             if tensor.data_type in NARROW:
@@ -66,6 +63,14 @@ def widen(model: onnx.ModelProto, path: Path) -> None:
     nodes = [*casts, *copies(model.graph.node)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def inferred(path: Path) -> onnx.ModelProto:
+    """A model's file with the types of its values, without weights that lie beside it."""
+    with tempfile.TemporaryDirectory(prefix="kept-") as work:
+        shaped = Path(work, "shapes.onnx")
+        onnx.shape_inference.infer_shapes_path(str(path), str(shaped))
+        return onnx.load(str(shaped), load_external_data=False)
 
 
 def widen_graph(
