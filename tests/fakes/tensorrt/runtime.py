@@ -99,6 +99,8 @@ class ICudaEngine(Bound):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
+            # fusions of Q/DQ around 8-bit floats compute wrong numbers, or fail
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             self._session = onnxruntime.InferenceSession(
                 self._model, options, providers=["CPUExecutionProvider"]
             )
