@@ -12,7 +12,7 @@ CASES: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
         2,
         ["target 'hots' is not known", "do: Did you mean 'host'?"],
     ),
-    "no target": ((*DEPLOY, "-t", ","), 2, ["no target is named", "do: Known: esp32p4, esp32s3"]),
+    "no target": ((*DEPLOY, "-t", ","), 2, ["no target is named", "do: Known: cuda-ort, "]),
     "a target file that is not there": (
         (*DEPLOY, "-t", "wrong-typ.toml"),
         2,
@@ -36,7 +36,10 @@ CASES: dict[str, tuple[Sequence[str], int, Sequence[str]]] = {
     "an unknown transport": (
         (*DEPLOY, "-t", "far.toml"),
         2,
-        ["target far.toml: transport 'telepathy' is not known", "do: Known: local, qemu, serial."],
+        [
+            "target far.toml: transport 'telepathy' is not known",
+            "do: Known: local, qemu, serial, ssh.",
+        ],
     ),
     "an unknown compiler": (
         (*FP32, "-t", "no-compiler.toml"),

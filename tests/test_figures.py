@@ -51,8 +51,7 @@ def test_all_figures_are_there_in_order_whatever_is_missing() -> None:
     names = [
         name
         for name in FIGURE_LABELS
-        if not name.startswith("accuracy_")
-        and name not in (*COUNTED, *DEVICE_MEMORY, *SOME)
+        if not name.startswith("accuracy_") and name not in (*COUNTED, *DEVICE_MEMORY, *SOME)
     ]
     nothing = row_figures(model=None, artifact=None, measurement=None, series={}, ladder=None)
     assert list(nothing) == names

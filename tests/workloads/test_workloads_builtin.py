@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgedeploy.calibrate import open_sample
 from edgedeploy.callables import load_callable
 from edgedeploy.data import open_dataset
 from edgedeploy.metrics import make_metric
@@ -64,7 +65,7 @@ def test_digits_needs_nothing_but_the_package(monkeypatch: pytest.MonkeyPatch) -
     inputs = (msgspec.structs.replace(workload.inputs[0], name="images"),)
     assert workload.calibration
     assert workload.evaluation
-    calibration = open_dataset(workload.calibration, inputs, workload.folder)
+    calibration = open_sample(workload.calibration, inputs, workload.folder, 256)
     counts = np.bincount([sample.label for sample in calibration])
     assert (len(calibration), counts.min(), counts.max()) == (256, 24, 26)
     assert len(open_dataset(workload.evaluation, inputs, workload.folder)) == 355
