@@ -99,8 +99,8 @@ def kept(artifact: Artifact, name: str) -> Any:
     [
         "digits",
         "resnet20",
-        pytest.param("mobilenetv2", marks=pytest.mark.slow),
-        pytest.param("yunet", marks=pytest.mark.slow),
+        "mobilenetv2",
+        "yunet",
     ],
 )
 def test_models_become_engines_in_all_precisions(name: str, make: Make, tmp_path: Path) -> None:
@@ -140,7 +140,6 @@ def test_a_second_build_comes_from_the_cache(make: Make) -> None:
     assert Path(second.path).is_file()
 
 
-@pytest.mark.slow
 def test_yunet_up_to_its_end_nodes(make: Make, tmp_path: Path) -> None:
     exported, _ = export(workload_of("yunet", tmp_path), TARGET.opset)
     graph = read_onnx(Path(exported.model.path))
