@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgedeploy._inproc.measure import host_facts
+from edgedeploy._inproc.host import host_facts
 
 PROGRAMS = ("overhead", "int8_speedup", "first_job", "report_scale")
 

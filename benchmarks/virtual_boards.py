@@ -18,7 +18,8 @@ import numpy as np
 from common import argument, say
 
 from edgedeploy.calibrate import calibrate, inferences, save_arrays
-from edgedeploy.compile import Compilers, compile_model
+from edgedeploy.compile import compile_model
+from edgedeploy.compilers import Compilers
 from edgedeploy.data import open_dataset
 from edgedeploy.deployment import Session, deployed, emulated
 from edgedeploy.export import export

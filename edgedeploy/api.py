@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedeploy import __version__
-from edgedeploy._inproc.measure import host_facts
+from edgedeploy._inproc.host import host_facts
 from edgedeploy.cache import digest_of
 from edgedeploy.calibrate import array_sha256, save_arrays
 from edgedeploy.data.arrays import LABEL_KEYS

@@ -265,7 +265,7 @@ def _new_run(
     beside: Sequence[str] = (),
 ) -> "Run":
     from edgedeploy import __version__
-    from edgedeploy._inproc.measure import host_facts
+    from edgedeploy._inproc.host import host_facts
     from edgedeploy.store import Job, create_run
     from edgedeploy.target import load_targets
     from edgedeploy.workload import load_workload

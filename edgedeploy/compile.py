@@ -1,109 +1,32 @@
-"""Model + Target -> Artifact: quantize where the target's quantizer does, compile; both cached."""
+"""Model + Target -> Artifact: compiled, or what a missing compiler would be given; cached."""
 
-import contextlib
 import hashlib
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgedeploy import container
-from edgedeploy.cache import Cached, build, cache_folder, lookup, storage_error
+from edgedeploy.cache import Cached, cache_folder, storage_error
 from edgedeploy.calibrate import resolve_inputs
 from edgedeploy.compile_there import CompilerThere
-from edgedeploy.digest import file_sha256, files_sha256
-from edgedeploy.errors import EdgeDeployError, InputError, UnsupportedError, WorkerError
+from edgedeploy.compilers import Compilers
+from edgedeploy.digest import file_sha256
+from edgedeploy.errors import UnsupportedError, WorkerError
 from edgedeploy.export import source_program
-from edgedeploy.interpreter import Interpreter, choose, read_header, unmet
-from edgedeploy.inventory import base_name
-from edgedeploy.prepare import Prepared, exact_fit, prepare
+from edgedeploy.prepare import exact_fit
+from edgedeploy.quantize import ready_model
 from edgedeploy.records import Artifact, Calibration, Model, Preparation, Target
-from edgedeploy.share import parameters, program_files
+from edgedeploy.share import parameters
 from edgedeploy.target import compiler_program
-from edgedeploy.worker import SERVE, Worker
+from edgedeploy.toolchain import kept, merged_options, tool_parts
 from edgedeploy.workload import Workload
 
 QUANTIZED = "int8"
-FLOATS = ("fp", "bf", "tf")
-FP8 = "fp8"
 LOG_BYTES = 4000
-
-
-class Compilers:
-    """Compiler programs being served, started early and kept for the next call; a context."""
-
-    def __init__(self, *, timeout_s: float = 600.0) -> None:
-        self._timeout_s = timeout_s
-        self._workers: dict[Path, Worker] = {}
-        self._waiting: set[Path] = set()
-        self._interpreters: dict[Path, Interpreter] = {}
-        self._tools: dict[Path, dict[str, str]] = {}
-
-    def __enter__(self) -> "Compilers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in self._workers.values():
-            worker.close(grace_s=0.5)
-
-    def interpreter(self, program: Path) -> Interpreter:
-        """The interpreter of a program, on this host or in a container; chosen once."""
-        if program not in self._interpreters:
-            self._interpreters[program] = container.choose(program)
-        return self._interpreters[program]
-
-    def warm(self, program: Path) -> None:
-        """Start a program and let it import its toolchain while something else goes on."""
-        if program not in self._workers:
-            chosen = self.interpreter(program)
-            worker = container.serve(program, chosen, timeout_s=self._timeout_s)
-            self._workers[program] = worker
-            worker.start("probe")
-            self._waiting.add(program)
-
-    def unlisted(self, program: Path) -> dict[str, str]:
-        """Versions of tools that no installed package tells, as parts of a cache key."""
-        self.ready(program)
-        listed = self.interpreter(program).versions
-        found = {name: v for name, v in self._tools[program].items() if name not in listed}
-        return {f"unlisted tool {name}": version for name, version in found.items()}
-
-    def call(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
-        """Call a function of a program; a worker that broke is started anew next time."""
-        worker = self.ready(program)
-        try:
-            answer = worker.call(function, **arguments)
-        except WorkerError:
-            self._workers.pop(program).close(grace_s=0.0)
-            raise
-        return answer | {"log": worker.log(), "worker": worker.meta}
-
-    def call_alone(self, program: Path, function: str, **arguments: Any) -> dict[str, Any]:
-        """Call a function in a process of its own on this host, that needs no toolchain."""
-        # the interpreter named for the toolchain may be what is wrong
-        here = not unmet(read_header(program))
-        command = [sys.executable if here else choose(program).path, str(SERVE), str(program)]
-        with Worker(program.stem, command, timeout_s=self._timeout_s) as worker:
-            return worker.call(function, **arguments)
-
-    def ready(self, program: Path) -> Worker:
-        """The worker of a program, its toolchain imported."""
-        self.warm(program)
-        worker = self._workers[program]
-        if program in self._waiting:
-            self._waiting.discard(program)
-            try:
-                self._tools[program] = worker.finish().get("tools", {})
-            except EdgeDeployError:
-                self._workers.pop(program).close(grace_s=0.0)
-                raise
-        return worker
 
 
 def precisions_of(target: Target, model: Model, asked: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -210,10 +133,10 @@ def compile_model(
         **(
             there.parts(requested)
             if there is not None
-            else _tool_parts(program, compilers, requested)
+            else tool_parts(program, compilers, requested)
         ),
     }
-    cached = _kept(
+    cached = kept(
         "compile",
         # not by target: boards that one compiler serves with the same options share what it made
         f"{workload.name}-{target.compiler}-{precision}",
@@ -232,73 +155,6 @@ def compile_model(
         fit=exact_fit(prepared, target, precision, artifact.size_bytes),
         notes=(*prepared.notes, *artifact.notes),
     ), [*ready.events, cached]
-
-
-@dataclass
-class Ready:
-    """A model as a compiler takes it: prepared, and quantized where the target's quantizer does."""
-
-    prepared: Prepared
-    path: Path
-    quantized_path: str | None
-    data: Calibration | None
-    events: list[Cached]
-
-
-def ready_model(
-    model: Model,
-    target: Target,
-    precision: str,
-    workload: Workload,
-    *,
-    compilers: Compilers,
-    calibration: Callable[[], Calibration],
-    use_cache: bool = True,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Ready:
-    """The model that the target's compiler gets in one precision; raises as `compile_model`."""
-    events: list[Cached] = []
-    prepared, done = prepare(model, target, precision, workload, use_cache=use_cache)
-    events += [done] if done else []
-    path, quantized_path = Path(prepared.path), None
-    needs_data = not is_float(precision) and not model.quantized
-    data = calibration() if needs_data else None
-    if data is not None and target.quantizer:
-        progress("quantize")
-        quantized = _quantize(
-            path, data, target, workload, compilers=compilers, use_cache=use_cache
-        )
-        events.append(quantized)
-        path = Path(quantized.answer["path"])
-        quantized_path = str(path)
-        if precision == FP8:
-            events.append(_to_fp8(path, workload, use_cache=use_cache))
-            path = Path(events[-1].answer["path"])
-            quantized_path = str(path)
-    elif model.quantized:
-        quantized_path = model.path
-    return Ready(prepared, path, quantized_path, data, events)
-
-
-def is_float(precision: str) -> bool:
-    """Whether a precision needs no calibration: a float type of 16 bits or more."""
-    return precision.startswith(FLOATS) and precision != FP8
-
-
-def _to_fp8(quantized: Path, workload: Workload, *, use_cache: bool) -> Cached:
-    """The int8 Q/DQ graph with 8-bit floats in the place of the integers."""
-
-    def make(folder: Path) -> dict[str, Any]:
-        from edgedeploy.graph.read import read_onnx, write_onnx
-        from edgedeploy.graph.typed import to_fp8
-
-        graph, notes = to_fp8(read_onnx(quantized))
-        write_onnx(graph, folder / "model.onnx")
-        return {"path": str(folder / "model.onnx"), "notes": notes}
-
-    code = sorted(Path(__file__).with_name("graph").glob("*.py"))
-    parts = {"model": file_sha256(quantized), "code": files_sha256(code)}
-    return build("prepare", f"{workload.name}-{FP8}", parts, make, use=use_cache)
 
 
 def prepare_without_toolchain(
@@ -420,99 +276,3 @@ def hash_files(path: Path) -> tuple[str, int]:
         digest.update(file.read_bytes())
         size += length
     return digest.hexdigest(), size
-
-
-def _quantize(
-    model: Path,
-    data: Calibration,
-    target: Target,
-    workload: Workload,
-    *,
-    compilers: Compilers,
-    use_cache: bool,
-) -> Cached:
-    assert target.quantizer is not None
-    program = compiler_program(target.quantizer)
-    requested = merged_options(target.quantize_options, workload.quantize_options, target)
-
-    def make(folder: Path) -> dict[str, Any]:
-        return compilers.call(
-            program,
-            "quantize_model",
-            model=str(model),
-            output=str(folder),
-            calibration=data.path,
-            options=requested,
-        )
-
-    parts = {
-        "model": file_sha256(model),
-        "calibration": data.fingerprint,
-        **_tool_parts(program, compilers, requested),
-    }
-    return _kept(
-        "quantize",
-        workload.name,
-        parts,
-        make,
-        unlisted=partial(compilers.unlisted, program),
-        use_cache=use_cache,
-    )
-
-
-def _kept(
-    stage: str,
-    subject: str,
-    parts: dict[str, str],
-    make: Callable[[Path], dict[str, Any]],
-    *,
-    unlisted: Callable[[], dict[str, str]],
-    use_cache: bool,
-) -> Cached:
-    """An entry of the cache, or made by a program.
-
-    An entry whose tools are all installed packages is found without starting the program; versions
-    that only the program can tell, which `unlisted` asks it for, make it start each time.
-    """
-    hit = lookup(stage, subject, parts) if use_cache else None
-    if hit is not None:
-        return hit
-    return build(stage, subject, {**parts, **unlisted()}, make, use=use_cache)
-
-
-def merged_options(
-    board: dict[str, Any], options: dict[str, Any], target: Target
-) -> dict[str, Any]:
-    """A target's options, then a workload's for all, then those in a table of the target's name,
-    then those in one of its name with the device's.
-    """
-    merged = {**board, **{k: value for k, value in options.items() if not isinstance(value, dict)}}
-    for name in dict.fromkeys((base_name(target.name), target.name)):
-        own = options.get(name, {})
-        if not isinstance(own, dict):
-            msg = f"the options for target {name} are {own!r}, expected a table"
-            raise InputError(msg, hint=f"Write them as a table named {name}.")
-        merged |= own
-    return merged
-
-
-def _tool_parts(program: Path, compilers: Compilers, options: dict[str, Any]) -> dict[str, str]:
-    return {
-        "options": msgspec.json.encode(options, order="sorted").decode(),
-        "program": files_sha256(program_files(program)),
-        **{f"file {key}": file_sha256(path) for key, path in _named_files(options)},
-        **{
-            f"tool {name}": version
-            for name, version in compilers.interpreter(program).versions.items()
-        },
-    }
-
-
-def _named_files(options: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Options that name a file there is: its bytes count, not its name alone."""
-    for key, value in options.items():
-        if isinstance(value, str) and value and "\n" not in value:
-            path = Path(value).expanduser()
-            with contextlib.suppress(OSError):  # a text too long for a name, for example
-                if path.is_file():
-                    yield key, path

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from edgedeploy.compile import merged_options
 from edgedeploy.devices import Device, open_device
 from edgedeploy.devices.local import LocalDevice, ToolchainHost
 from edgedeploy.errors import StorageError
 from edgedeploy.records import Artifact, Deployment, Target
 from edgedeploy.target import runtime_program
+from edgedeploy.toolchain import merged_options
 from edgedeploy.worker import Worker
 from edgedeploy.workload import Workload
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgedeploy.cache import Cached, CacheEvent, cache_folder, storage_error
 from edgedeploy.calibrate import calibrate, declared_inputs
-from edgedeploy.compile import QUANTIZED, Compilers, precisions_of
+from edgedeploy.compile import QUANTIZED, precisions_of
+from edgedeploy.compilers import Compilers
 from edgedeploy.digest import load_memo, save_memo
 from edgedeploy.errors import SEVERITY, EdgeDeployError, FailureKind
 from edgedeploy.export import Exported, export

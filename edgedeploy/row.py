@@ -12,7 +12,8 @@ from typing import Protocol
 import msgspec
 
 from edgedeploy.cache import Cached, CacheEvent
-from edgedeploy.compile import Compilers, compile_model, prepare_without_toolchain
+from edgedeploy.compile import compile_model, prepare_without_toolchain
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import Session, deployed, emulated, with_facts
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, MissingError, StrictError
 from edgedeploy.evaluate import check_evaluation, evaluate

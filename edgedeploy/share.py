@@ -49,20 +49,38 @@ def _modules(program: Path) -> list[str]:
 def parameters(program: Path, function: str) -> tuple[str, ...] | None:
     """Names of the parameters of a program's function; None where it has no such function.
 
-    Read in the source: the program itself may lack what it imports.
+    Read in the source, its own modules that it imports the function from included: the program
+    itself may lack what it imports.
     """
     return _functions(program, program.stat().st_mtime_ns).get(function)
 
 
 @functools.lru_cache(maxsize=64)
 def _functions(program: Path, _changed_ns: int) -> dict[str, tuple[str, ...]]:
+    body = _body(program)
+    modules = {path.stem: path for path in program_files(program)[1:]}
+    found: dict[str, tuple[str, ...]] = {}
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            theirs = _defined(_body(modules[node.module]))
+            names = {alias.name: alias.asname or alias.name for alias in node.names}
+            found |= {own: theirs[name] for name, own in names.items() if name in theirs}
+    return found | _defined(body)
+
+
+def _body(path: Path) -> list[ast.stmt]:
     try:
-        tree = ast.parse(program.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8")).body
     except (SyntaxError, UnicodeDecodeError):  # it says so itself when it is started
-        return {}
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-            found[node.name] = tuple(each.arg for each in every)
-    return found
+        return []
+
+
+def _defined(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
+    """Functions at the top of a module, and their parameters' names."""
+    return {
+        node.name: tuple(
+            each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        )
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+    }

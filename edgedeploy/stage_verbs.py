@@ -23,7 +23,7 @@ from edgedeploy.say import answer, explain, say
 
 if TYPE_CHECKING:
     from edgedeploy.cache import CacheEvent
-    from edgedeploy.compile import Compilers
+    from edgedeploy.compilers import Compilers
     from edgedeploy.export import Exported
     from edgedeploy.records import Artifact, Calibration, Ladder, Target
     from edgedeploy.workload import Workload
@@ -73,7 +73,7 @@ def compile_model(
     json: Json = False,
 ) -> None:
     """Export and compile a workload's model for targets, without running it."""
-    from edgedeploy.compile import Compilers
+    from edgedeploy.compilers import Compilers
     from edgedeploy.container import use
     from edgedeploy.show import artifact_lines, progress_bar
     from edgedeploy.target import load_targets
@@ -118,7 +118,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Climb the parity ladder: source, ONNX, simplified, quantized, deployed."""
-    from edgedeploy.compile import Compilers
+    from edgedeploy.compilers import Compilers
     from edgedeploy.container import use
     from edgedeploy.deployment import deployed, emulated
     from edgedeploy.show import ladder_lines, progress_bar

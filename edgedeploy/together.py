@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.calibrate import calibrate, save_arrays
-from edgedeploy.compile import Compilers, compile_model, merged_options
+from edgedeploy.compile import compile_model
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import Session, artifact_place
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, StrictError
 from edgedeploy.export import Exported
@@ -20,6 +21,7 @@ from edgedeploy.share import parameters
 from edgedeploy.stats import percentile
 from edgedeploy.store import Job
 from edgedeploy.target import runtime_program
+from edgedeploy.toolchain import merged_options
 from edgedeploy.verify import read_groups
 from edgedeploy.workload import Workload
 

@@ -15,11 +15,13 @@ import numpy.typing as npt
 from edgedeploy import container
 from edgedeploy.cache import Cached, build
 from edgedeploy.calibrate import save_arrays
-from edgedeploy.compile import Compilers, is_float, layer_errors, toolchain_rungs
+from edgedeploy.compile import layer_errors, toolchain_rungs
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import Session
 from edgedeploy.digest import file_sha256, files_sha256
 from edgedeploy.errors import EdgeDeployError
 from edgedeploy.interpreter import choose
+from edgedeploy.quantize import is_float
 from edgedeploy.records import Artifact, Ladder, LayerError, Model, Rung, Target
 from edgedeploy.share import program_files
 from edgedeploy.target import compiler_program, runtime_program

@@ -15,7 +15,7 @@ from fake_engine import IMAGE, FakeEngine, installed, written_program
 from test_throwaway_toolchain import FILES, command_line
 
 from edgedeploy import container
-from edgedeploy.compile import Compilers
+from edgedeploy.compilers import Compilers
 from edgedeploy.container import choose, image_of, preview, serve, use
 from edgedeploy.errors import EdgeDeployError, InputError, MissingError, WorkerError
 from edgedeploy.memory import memory_limit_bytes

@@ -12,7 +12,8 @@ import pytest
 import sshd as servers
 from sshd import FarHost
 
-from edgedeploy.compile import Compilers, toolchain_rungs
+from edgedeploy.compile import toolchain_rungs
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import deployed
 from edgedeploy.export import export
 from edgedeploy.pipeline import Pipeline, exit_code

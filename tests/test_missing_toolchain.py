@@ -326,3 +326,13 @@ def test_a_neighbours_downgrade_is_told_and_fails_where_asked(
     assert row.measurement.together.notes == (
         "again: optimization level 2 asked for, 0 done: no GPU",
     )
+
+
+def test_parameters_are_read_in_a_programs_own_modules_too(tmp_path: Path) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("from p_parts import f as g, h\nfrom os import walk\n", encoding="utf-8")
+    parts = tmp_path / "p" / "p_parts.py"
+    parts.parent.mkdir()
+    parts.write_text("def f(a): ...\ndef h(b, *, c): ...\n", encoding="utf-8")
+    found = [parameters(program, name) for name in ("g", "h", "f", "walk")]
+    assert found == [("a",), ("b", "c"), None, None]

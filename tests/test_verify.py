@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from edgedeploy.calibrate import calibrate
-from edgedeploy.compile import Compilers, compile_model
+from edgedeploy.compile import compile_model
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import Session, deployed
 from edgedeploy.export import Exported, export
 from edgedeploy.records import Artifact, Ladder, Rung

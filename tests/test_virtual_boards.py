@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgedeploy.calibrate import save_arrays
-from edgedeploy.compile import Compilers, compile_model
+from edgedeploy.compile import compile_model
+from edgedeploy.compilers import Compilers
 from edgedeploy.deployment import Session, deployed, emulated
 from edgedeploy.export import Exported, export
 from edgedeploy.pipeline import Pipeline

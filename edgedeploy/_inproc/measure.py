@@ -1,4 +1,4 @@
-"""The one loop that times, for every runtime: warm-up, windows, samples, memory, host facts.
+"""The one loop that times, for every runtime: warm-up, windows, samples, memory.
 
 A program with a function `timed` stands for a device with a clock of its own: there the device's
 loop times, and this process's memory says nothing.
@@ -14,8 +14,8 @@ import array
 import base64
 import collections
 import gc
+import importlib.util
 import os
-import platform
 import statistics
 import sys
 import threading
@@ -26,6 +26,19 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 if TYPE_CHECKING:
     from types import ModuleType
 
+
+def neighbour(name: str) -> ModuleType:
+    """A module of this folder, which is on no path: nothing here may shadow a vendor's."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location("edgedeploy_inproc_" + name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+host = neighbour("host")
 Emit = Callable[[Dict[str, Any]], None]
 Call = Callable[[], Any]
 clock = time.perf_counter_ns
@@ -50,13 +63,13 @@ def prepare(
     """Load the artifact, and say what memory it took beyond the empty runtime's."""
     tools = program.probe().get("tools", {})
     here = not hasattr(program, "timed")
-    empty = resident_bytes() if here else None
-    forgotten = here and reset_peak()
+    empty = host.resident_bytes() if here else None
+    forgotten = here and host.reset_peak()
     start = clock()
     loaded = program.load(artifact=artifact, options=options)
     load_s = (clock() - start) / 1e9
     memory: Dict[str, int] = {}
-    peak = peak_bytes() if forgotten else None
+    peak = host.peak_bytes() if forgotten else None
     if empty is not None and peak is not None:
         memory = {"empty_runtime": empty, "load_peak": max(0, peak - empty)}
     return {"loaded": loaded, "load_s": load_s, "memory_bytes": memory, "tools": tools}
@@ -117,7 +130,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
     call = program.bind(sample)
     progress("warm_up")
     windows.append(warm_up(call, plan["warm_up_min_s"], plan["warm_up_max_s"]))
-    forgotten = reset_peak()
+    forgotten = host.reset_peak()
     progress("latency")
     before = time.process_time_ns()
     window, starts, durations = latency(
@@ -128,7 +141,7 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
         plan["latency_count"],
     )
     cpu_s = (time.process_time_ns() - before) / 1e9
-    steady_peak = peak_bytes() if forgotten else None
+    steady_peak = host.peak_bytes() if forgotten else None
     windows.append(window)
     emit({"event": "latency", "start_ns": _packed(starts), "duration_ns": _packed(durations)})
     progress("throughput")
@@ -154,9 +167,9 @@ def profile(program: ModuleType, emit: Emit, inputs: str, plan: Dict[str, Any]) 
 
 def _facts(program: ModuleType) -> Dict[str, Any]:
     """This host's facts and the program's, temperatures of both."""
-    host, own = host_facts(), program.facts()
-    temperatures = {**host["temperatures_c"], **own.get("temperatures_c", {})}
-    return {**host, **own, "temperatures_c": temperatures}
+    here, own = host.host_facts(), program.facts()
+    temperatures = {**here["temperatures_c"], **own.get("temperatures_c", {})}
+    return {**here, **own, "temperatures_c": temperatures}
 
 
 def _timed_on_device(
@@ -183,8 +196,8 @@ def _timed_on_device(
     windows.append(_rest("cool_down", plan["cool_down_s"]))
     return {
         "windows": windows,
-        "facts": {**facts, "host": host_facts()},
-        "facts_after": {**program.facts(), "host": host_facts()},
+        "facts": {**facts, "host": host.host_facts()},
+        "facts_after": {**program.facts(), "host": host.host_facts()},
         "timed": found,
         "cpu_s_per_inference": None,
         "steady_peak_bytes": None,
@@ -219,7 +232,8 @@ def device_times(program: ModuleType, emit: Emit, inputs: str, count: int) -> Di
 
     with np.load(inputs) as arrays:
         sample = {name: arrays[name][0] for name in arrays.files}
-    return program.device_times(sample, count)  # type: ignore[no-any-return]
+    told: Dict[str, Any] = program.device_times(sample, count)
+    return told
 
 
 def warm_up(call: Call, min_s: float, max_s: float) -> Dict[str, Any]:
@@ -413,91 +427,3 @@ def _packed(values: "array.array[int]") -> str:
         values = array.array("q", values)
         values.byteswap()
     return base64.b64encode(values.tobytes()).decode()
-
-
-def resident_bytes() -> Optional[int]:
-    """Resident size of this process now; None where the system does not tell."""
-    return _status("VmRSS:")
-
-
-def peak_bytes() -> Optional[int]:
-    """Peak resident size since `reset_peak`; None where the system does not tell."""
-    return _status("VmHWM:")
-
-
-def reset_peak() -> bool:
-    """Forget the peak so far (Linux: `5` to clear_refs); whether that was possible."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        return False
-    return True
-
-
-def _status(field: str) -> Optional[int]:
-    text = read_text("/proc/self/status")
-    for line in (text or "").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def read_text(path: str) -> Optional[str]:
-    """The stripped text of a small system file, or None where it is absent or unreadable."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip().strip("\0")
-    except OSError:
-        return None
-
-
-def host_facts() -> Dict[str, Any]:
-    """What may explain a timing: CPU, governor, clocks, temperatures, load, affinity, memory."""
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    policy = "/sys/devices/system/cpu/cpu%d/cpufreq/" % (cpus[0] if cpus else 0)
-    information = read_text("/proc/cpuinfo") or ""
-    fields: Dict[str, str] = {}
-    for line in information.splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    clock_hz = _number(read_text(policy + "scaling_cur_freq"), 1e3)
-    if clock_hz is None:
-        clock_hz = _number(fields.get("cpu MHz"), 1e6)
-    memory = read_text("/proc/meminfo") or ""
-    total = next((x.split()[1] for x in memory.splitlines() if x.startswith("MemTotal")), None)
-    return {
-        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
-        "board": read_text("/proc/device-tree/model"),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "affinity": cpus,
-        "governor": read_text(policy + "scaling_governor"),
-        "clock_hz": clock_hz,
-        "virtual_machine": "hypervisor" in fields.get("flags", "").split(),
-        "temperatures_c": _temperatures(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "memory_total_bytes": int(total) * 1024 if total else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _number(text: Optional[str], factor: float) -> Optional[float]:
-    """A system file's number; None for what some kernels write instead of one ("<unknown>")."""
-    try:
-        return float(text) * factor if text else None
-    except ValueError:
-        return None
-
-
-def _temperatures() -> Dict[str, float]:
-    found: Dict[str, float] = {}
-    root = "/sys/class/thermal"
-    zones = sorted(os.listdir(root)) if os.path.isdir(root) else []
-    for zone in zones:
-        value = read_text(os.path.join(root, zone, "temp"))
-        kind = read_text(os.path.join(root, zone, "type")) or zone
-        if zone.startswith("thermal_zone") and value and value.lstrip("-").isdigit():
-            found.setdefault(kind, int(value) / 1000)
-    return found

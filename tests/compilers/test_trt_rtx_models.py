@@ -11,7 +11,8 @@ import tiny_onnx as tiny
 
 from edgedeploy.cache import Cached
 from edgedeploy.calibrate import calibrate
-from edgedeploy.compile import Compilers, compile_model
+from edgedeploy.compile import compile_model
+from edgedeploy.compilers import Compilers
 from edgedeploy.errors import MissingError
 from edgedeploy.export import export
 from edgedeploy.graph.cut import cut

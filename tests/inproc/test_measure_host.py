@@ -37,8 +37,8 @@ def test_memory_is_over_the_empty_runtime() -> None:
 def test_memory_is_null_where_the_system_does_not_tell(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measure, "read_text", lambda _: None)
-    assert measure.resident_bytes() is None
+    monkeypatch.setattr(measure.host, "read_text", lambda _: None)
+    assert measure.host.resident_bytes() is None
     assert measure.prepare(runtime(), print, "a", {})["memory_bytes"] == {}
     np.savez(tmp_path / "in.npz", x=np.ones((1, 1, 2)))
     answer = measure.profile(runtime(), lambda _: None, str(tmp_path / "in.npz"), PLAN)
@@ -48,7 +48,7 @@ def test_memory_is_null_where_the_system_does_not_tell(
 def test_memory_is_null_where_a_peak_cannot_be_forgotten(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measure, "reset_peak", lambda: False)
+    monkeypatch.setattr(measure.host, "reset_peak", lambda: False)
     assert measure.prepare(runtime(), print, "a", {})["memory_bytes"] == {}
     np.savez(tmp_path / "in.npz", x=np.ones((1, 1, 2)))
     answer = measure.profile(runtime(), lambda _: None, str(tmp_path / "in.npz"), PLAN)
@@ -62,8 +62,8 @@ def host(monkeypatch: pytest.MonkeyPatch, **files: str) -> dict[str, Any]:
         "/proc/meminfo": "MemTotal:  1000 kB\nMemFree: 1 kB",
         **files,
     }
-    monkeypatch.setattr(measure, "read_text", texts.get)
-    return measure.host_facts()
+    monkeypatch.setattr(measure.host, "read_text", texts.get)
+    return measure.host.host_facts()
 
 
 def test_host_facts_without_cpufreq(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_temperatures_are_in_celsius(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_facts_of_this_host_are_json() -> None:
     import json
 
-    facts = json.loads(json.dumps(measure.host_facts()))
+    facts = json.loads(json.dumps(measure.host.host_facts()))
     assert facts["cores"] >= 1
     assert facts["python"] == sys.version.split()[0]
 
@@ -137,7 +137,8 @@ warm = measure.warm_up(call, 0.0, 0.2)
 window, starts, durations = measure.latency(call, 0.0, 1.0, 5, 20)
 streams = measure.throughput(lambda _: call, call, {}, 0.02, None)
 assert warm["count"] and window["count"] == len(starts) == 20 and streams[0]["count"]
-print(sorted(measure.host_facts())[:2], measure._packed(starts)[:4] != "", measure.reset_peak())
+host = measure.host
+print(sorted(host.host_facts())[:2], measure._packed(starts)[:4] != "", host.reset_peak())
 """
 
 
