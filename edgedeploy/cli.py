@@ -89,7 +89,7 @@ def deploy(
         from edgedeploy.store import open_run
 
         run = open_run(resume)
-        run.forget_lost()
+        run.forget_missing()
     else:
         run = _new_run(
             options.workload(str(workload)),

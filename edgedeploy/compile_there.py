@@ -1,15 +1,18 @@
 """A compiler that runs beside the device, because only there its toolchain and chip are."""
 
+import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from edgedeploy.cache import STORAGE_HINT, storage_error
 from edgedeploy.devices import open_device
 from edgedeploy.digest import files_sha256
-from edgedeploy.errors import MissingError, WorkerError
+from edgedeploy.errors import MissingError, StorageError, WorkerError
 from edgedeploy.inventory import lacks_host
 from edgedeploy.records import Target
 from edgedeploy.share import program_files
@@ -52,13 +55,31 @@ class CompilerThere:
             archive = Path(scratch, "made.zip")
             with device.exchange(model, archive) as (given, wanted):
                 answer = worker.call("build.compile_packed", model=given, packed=wanted, **asked)
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(folder)
             log, meta = worker.log(), worker.meta
+            _unpack(archive, folder, log)
         for key in ("path", "kept"):
-            if answer.get(key) is not None:
-                answer[key] = str(folder / answer[key])
-        if not Path(answer["path"]).resolve().is_relative_to(folder.resolve()):
-            msg = f"{self._program.stem} answered {answer['path']}, which is not what it sent"
-            raise WorkerError(msg, hint="Its log is in the row.", log=log)
+            if answer.get(key) is None:
+                continue
+            place = folder / str(answer[key])
+            if not place.resolve().is_relative_to(folder.resolve()):
+                msg = f"{self._program.stem} answered {answer[key]}, which is not what it sent"
+                raise WorkerError(msg, hint="Its log is in the row.", log=log)
+            answer[key] = str(place)
         return {**answer, "log": log, "worker": meta}
+
+
+def _unpack(archive: Path, folder: Path, log: str) -> None:
+    """What came, into `folder`: it may be no archive, or more than this disk takes."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            size = sum(each.file_size for each in packed.infolist())
+            free = shutil.disk_usage(folder).free
+            if size > free:
+                msg = f"{folder}: what was compiled needs {size:,} bytes, {free:,} are free"
+                raise StorageError(msg, hint=STORAGE_HINT, log=log)
+            packed.extractall(folder)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as err:
+        msg = f"what the compiler there sent cannot be unpacked: {err}"
+        raise WorkerError(msg, hint="Its log is in the row.", log=log) from err
+    except OSError as err:
+        raise storage_error(err, folder) from err

@@ -42,7 +42,7 @@ REST_WITHOUT_INSTRUMENT_S = 0.05
 DEFAULT_PERIOD_S = 0.01
 # how much longer than needed a window is made: its edges do not fall on the sensor's
 SPARE = 1.05
-DEVICE_LATENCY = "device_latency"
+DEVICE_LATENCY, ENQUEUE = "device_latency", "enqueue"
 DEVICE_COUNT = 1000
 NO_MEMORY = "its memory is not the device's: the numbers alone are computed"
 DEVICE_QUANTITIES: tuple[Literal["latency", "cycles", "instructions"], ...] = (
@@ -66,6 +66,8 @@ class Instruments:
     virtual: bool = False
     needed_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    # by instrument: which device it reads, where there may be several
+    bus_ids: dict[str, str] = field(default_factory=dict)
 
     def stop(self) -> tuple[list[Series], RawSeries]:
         """End polling; the channels read, and what was read of them."""
@@ -118,6 +120,8 @@ def polling(target: Target, device: Device) -> Iterator[Instruments]:
                 continue
             found.virtual |= bool(answer.get("virtual"))
             found.facts |= answer.get("facts", {})
+            if answer.get("bus_id"):
+                found.bus_ids[name] = answer["bus_id"]
             for channel in answer["channels"]:
                 if channel.get("total"):
                     seen_s = max(channel.get("period_s") or 0.0, answer["poll_period_s"])
@@ -165,6 +169,7 @@ def profile(
                 timeout_s=plan.timeout_s,
             )
         series, raw = instruments.stop()
+    series, elsewhere = _of_this_device(series, instruments, answer["facts"].get("bus_id"))
     if "timed" in answer:
         timed, timing_reason = _device_series(answer["timed"], target, raw)
     else:
@@ -200,6 +205,7 @@ def profile(
             facts_after=after,
             clock_hz=_clock_during(_first(windows, "latency"), series, raw),
             device_s=raw[DEVICE_LATENCY][1] if DEVICE_LATENCY in raw else None,
+            enqueue_s=raw[ENQUEUE][1] if ENQUEUE in raw else None,
             spread_limit=target.spread_limit,
         )
         if "latency" in raw
@@ -207,6 +213,7 @@ def profile(
         missed=(
             *(Missed(what="connection", reason=note) for note in session.device.notes),
             *instruments.missed,
+            *elsewhere,
             *_told(answer.get("timed", {})),
             *untold,
             *unclocked,
@@ -218,6 +225,29 @@ def profile(
         duration_s=time.perf_counter() - start,
     )
     return measurement, raw
+
+
+def _of_this_device(
+    series: list[Series], instruments: Instruments, bus_id: str | None
+) -> tuple[list[Series], list[Missed]]:
+    """The series without those of another device than the model ran on, and what is said of these.
+
+    An instrument and a runtime may count devices in another order, or one of them see fewer.
+    """
+    others = {
+        name: place
+        for name, place in instruments.bus_ids.items()
+        if bus_id and place.casefold() != bus_id.casefold()
+    }
+    told = [
+        Missed(
+            what=name,
+            reason=f"it reads the device at {place}, and the model ran on that at {bus_id}",
+            hint=f"Say which one it is to read: device_options.{name}.device of the target.",
+        )
+        for name, place in others.items()
+    ]
+    return [each for each in series if each.instrument not in others], told
 
 
 def _host_series(
@@ -292,6 +322,9 @@ def _device_times(
         return [], [Missed(what="device clock", reason=err.message, hint=err.hint)]
     values = np.asarray(answer["latency_s"], dtype=np.float64)
     raw[DEVICE_LATENCY] = (np.arange(len(values), dtype=np.int64), values)
+    if answer.get("enqueue_s"):
+        started = np.asarray(answer["enqueue_s"], dtype=np.float64)
+        raw[ENQUEUE] = (np.arange(len(started), dtype=np.int64), started)
     described = Series(
         key=DEVICE_LATENCY,
         quantity="latency",

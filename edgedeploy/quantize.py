@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgedeploy.cache import Cached, build
 from edgedeploy.compilers import Compilers
 from edgedeploy.digest import file_sha256, files_sha256
@@ -57,9 +59,12 @@ def ready_model(
         path = Path(quantized.answer["path"])
         quantized_path = str(path)
         if precision == FP8:
-            events.append(_to_fp8(path, workload, use_cache=use_cache))
-            path = Path(events[-1].answer["path"])
+            eight = _to_fp8(path, Path(prepared.path), workload, use_cache=use_cache)
+            events.append(eight)
+            path = Path(eight.answer["path"])
             quantized_path = str(path)
+            told = (*prepared.notes, *eight.answer["notes"])
+            prepared = msgspec.structs.replace(prepared, notes=told)
     elif model.quantized:
         quantized_path = model.path
     return Ready(prepared, path, quantized_path, data, events)
@@ -70,19 +75,23 @@ def is_float(precision: str) -> bool:
     return precision.startswith(FLOATS) and precision != FP8
 
 
-def _to_fp8(quantized: Path, workload: Workload, *, use_cache: bool) -> Cached:
-    """The int8 Q/DQ graph with 8-bit floats in the place of the integers."""
+def _to_fp8(quantized: Path, floats: Path, workload: Workload, *, use_cache: bool) -> Cached:
+    """The int8 Q/DQ graph with 8-bit floats in the place of the integers, of the float weights."""
 
     def make(folder: Path) -> dict[str, Any]:
         from edgedeploy.graph.read import read_onnx, write_onnx
         from edgedeploy.graph.typed import to_fp8
 
-        graph, notes = to_fp8(read_onnx(quantized))
+        graph, notes = to_fp8(read_onnx(quantized), read_onnx(floats))
         write_onnx(graph, folder / "model.onnx")
         return {"path": str(folder / "model.onnx"), "notes": notes}
 
     code = sorted(Path(__file__).with_name("graph").glob("*.py"))
-    parts = {"model": file_sha256(quantized), "code": files_sha256(code)}
+    parts = {
+        "model": file_sha256(quantized),
+        "floats": file_sha256(floats),
+        "code": files_sha256(code),
+    }
     return build("prepare", f"{workload.name}-{FP8}", parts, make, use=use_cache)
 
 

@@ -152,6 +152,9 @@ class Stages:
                     use_cache=job.use_cache,
                     progress=progress,
                 )
+        except ConnectionLostError:  # to a compiler beside the device
+            state.lost = True
+            raise
         except MissingError:
             self._without_toolchain(state, calibration, progress)
             raise

@@ -27,5 +27,9 @@ def explain(events: "Sequence[CacheEvent]", asked: bool) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
+    """A line on stderr; whatever it quotes, it drives no terminal."""
+    if not text.isprintable():
+        from edgedeploy.report.text import printable
+
+        text = printable(text)
     sys.stderr.write(text + "\n")

@@ -20,7 +20,7 @@ SHOWN_AFTER_S = 0.3
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False)
 
 
 @contextmanager
@@ -190,13 +190,16 @@ def target_table(targets: "Sequence[Target]") -> None:
 
 def diagnosis_table(found: "Diagnosis") -> None:
     """The doctor's findings: targets first, then programs with their interpreters."""
+    from edgedeploy.report.text import printable
+
     console = _console()
     targets = Table(title="targets", title_justify="left")
     for column in ("target", "ready", "lacks", "power"):
         targets.add_column(column, overflow="fold")
     for t in found.targets:
         lacks = t.problem or "; ".join(t.lacks)
-        targets.add_row(t.name, "yes" if t.ready else "no", lacks, t.power)
+        told = (t.name, "yes" if t.ready else "no", lacks, t.power)
+        targets.add_row(*map(printable, told))
     console.print(targets)
     programs = Table(title="programs", title_justify="left")
     for column in ("program", "found", "versions or reason and remedy", "interpreter"):
@@ -206,7 +209,7 @@ def diagnosis_table(found: "Diagnosis") -> None:
         detail = versions if p.found else f"{p.reason}. {p.remedy}".strip()
         why = f"{p.interpreter_kind}: {p.interpreter_why}"
         name = f"{p.kind} {p.name}" + (f" on {p.host}" if p.host else "")
-        programs.add_row(name, "yes" if p.found else "no", detail, why)
+        programs.add_row(*map(printable, (name, "yes" if p.found else "no", detail, why)))
     console.print(programs)
 
 

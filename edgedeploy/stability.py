@@ -13,6 +13,8 @@ TOO_SHORT_S = 1.0
 SPREAD_LIMIT = 0.10
 # how many times as long as on the device an inference may take in all
 HOST_BOUND = 1.5
+# from which part of the device's time on the host hardly starts inferences in time
+ENQUEUE_BOUND = 0.8
 DRIFT_LIMIT = 0.05
 CLOCK_KEPT = 0.90
 LOAD_PER_CORE = 0.5
@@ -31,6 +33,7 @@ def judge(
     facts_after: Mapping[str, Any] | None = None,
     clock_hz: Values | None = None,
     device_s: Values | None = None,
+    enqueue_s: Values | None = None,
     spread_limit: float = SPREAD_LIMIT,
 ) -> tuple[Instability, ...]:
     """All that speaks against a measurement, in the order of records.Verdict; () if nothing does.
@@ -39,7 +42,7 @@ def judge(
     `facts` and `facts_after` the device's facts before and after (keys `clock_hz`, `governor`,
     `load_average`, `cores`, `throttle_count`, `throttled`; each may be missing), `clock_hz`
     readings of the device's clock during the latency window, `device_s` what the device's own clock
-    says of single inferences. Raises nothing.
+    says of single inferences, `enqueue_s` how long the host took to start each. Raises nothing.
     """
     before, after = facts or {}, facts_after or {}
     return tuple(
@@ -52,7 +55,7 @@ def judge(
             _too_short(latency_s, latency),
             _not_steady(warm_up),
             _host_load(before),
-            _host_bound(latency_s, device_s),
+            _host_bound(latency_s, device_s, enqueue_s),
         )
         if verdict is not None
     )
@@ -68,16 +71,32 @@ def spread(latency_s: Values) -> float | None:
     return (p95 - p50) / (P95_SIGMAS * p50) if p50 and p95 is not None else None
 
 
-def _host_bound(latency_s: Values, device_s: Values | None) -> Instability | None:
+def _host_bound(
+    latency_s: Values, device_s: Values | None, enqueue_s: Values | None
+) -> Instability | None:
+    """Where starting takes as long as the work, the device's time holds gaps: that is told first,
+    as the two times are close to each other then.
+    """
     whole = percentile(latency_s, 0.5)
-    device = percentile(device_s, 0.5) if device_s is not None else None
-    if not whole or not device or whole <= HOST_BOUND * device:
+    device, enqueue = (percentile(v, 0.5) if v is not None else None for v in (device_s, enqueue_s))
+    if not whole or not device:
+        return None
+    if enqueue and enqueue >= ENQUEUE_BOUND * device:
+        found = (
+            f"the host takes {1e3 * enqueue:.3g} ms to start what takes the device"
+            f" {1e3 * device:.3g} ms (limit {ENQUEUE_BOUND:g} of it)"
+        )
+    elif whole > HOST_BOUND * device:
+        found = (
+            f"the device works {1e3 * device:.3g} ms of the {1e3 * whole:.3g} ms that an inference"
+            f" takes (limit 1 of {HOST_BOUND:g})"
+        )
+    else:
         return None
     return Instability(
         verdict="host_bound",
         message=(
-            f"the device works {1e3 * device:.3g} ms of the {1e3 * whole:.3g} ms that an inference"
-            f" takes (limit 1 of {HOST_BOUND:g}): the host's calls and copies are timed, not the"
+            f"{found}: the host's calls and copies are timed, not the"
             " device. Use larger batches, or let the runtime record and replay its calls"
         ),
     )

@@ -92,10 +92,10 @@ class Run:
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
 
-    def forget_lost(self) -> None:
-        """Let rows whose device's host went away be done again."""
+    def forget_missing(self) -> None:
+        """Let rows be done again that lacked a toolchain or device, or whose host went away."""
         for row in self.rows():
-            if row.failure is not None and row.failure.lost:
+            if row.failure is not None and (row.failure.lost or row.failure.kind == "missing"):
                 shutil.rmtree(self._row_folder(row.target, row.precision))
                 self.update(complete=False)
 

@@ -31,6 +31,8 @@ SERVE = INPROC / "serve.py"
 LOG_TAIL = 2000
 # A program that prints without end must not fill the disk.
 LOG_MOST_BYTES = 256 << 20
+# Nor must one that never ends its line fill the memory.
+LINE_MOST_BYTES = 1 << 30
 POLL_S = 0.2
 KINDS: dict[str, type[EdgeDeployError]] = {
     "missing": MissingError,
@@ -199,6 +201,11 @@ class Worker:
             self._process.wait()
             raise self._ended()
         self._rest += block
+        if len(self._rest) > LINE_MOST_BYTES:
+            self._kill()
+            msg = f"{self.name} answered more than {LINE_MOST_BYTES:,} bytes to {self._called}"
+            hint = "Large arrays belong into files that it writes."
+            raise WorkerError(msg, hint=hint, log=self.log())
 
     def _message(self, line: bytes) -> dict[str, Any]:
         """A line as one of the three messages there are: an event, an answer, an error."""

@@ -1,13 +1,21 @@
 """A compiler that runs beside the device, over a real ssh server on loopback."""
 
+import contextlib
+import io
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import sshd as servers
 from sshd import FarHost
 
+from edgedeploy.compile_there import CompilerThere
+from edgedeploy.errors import ConnectionLostError, StorageError, WorkerError
 from edgedeploy.pipeline import Pipeline, exit_code
-from edgedeploy.records import Plan, Report
+from edgedeploy.records import Plan, Report, Target
 from edgedeploy.report.collect import report_of
 from edgedeploy.store import Job, create_run
 from edgedeploy.target import load_targets
@@ -99,6 +107,80 @@ def test_it_compiles_where_the_device_is(
     assert again.cached["compile"]
     assert again.artifact is not None
     assert again.artifact.sha256 == row.artifact.sha256
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., CompilerThere]:
+    """A compiler there that sends `packed` and answers what else is told."""
+
+    def make(packed: bytes, **answer: Any) -> CompilerThere:
+        worker = MagicMock()
+        worker.call.return_value = answer
+        worker.log.return_value = "its log"
+
+        @contextlib.contextmanager
+        def exchange(_: Path, wanted: Path) -> Iterator[tuple[str, str]]:
+            yield "given", "wanted"
+            wanted.write_bytes(packed)
+
+        device = MagicMock(exchange=exchange)
+        device.__enter__.return_value = device
+        device.worker.return_value.__enter__.return_value = worker
+        monkeypatch.setattr("edgedeploy.compile_there.open_device", lambda _: device)
+        return CompilerThere(
+            Target(name="x", board="x", transport="local", compiler="c", profiler="p"),
+            Path("vendor.py"),
+        )
+
+    return make
+
+
+def archive(**files: str) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, text in files.items():
+            packed.writestr(name, text)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("key", ["path", "kept"])
+@pytest.mark.parametrize("told", ["/etc/passwd", "../x", "a/../../x"])
+def test_a_host_names_no_files_of_this_one(
+    answers: Callable[..., CompilerThere], tmp_path: Path, key: str, told: str
+) -> None:
+    there = answers(archive(**{"a": "1", "../b": "2"}), **{"path": "a", "kept": "a", key: told})
+    (tmp_path / "here").mkdir()
+    with pytest.raises(WorkerError, match=f"vendor answered {told}, which is not what it sent"):
+        there.compile_model(tmp_path / "model", tmp_path / "here")
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_an_archive_that_is_none_or_too_large(
+    answers: Callable[..., CompilerThere], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = archive(a="1" * 1000)
+    for packed in (b"", b"x" * 99, whole[:34] + b"\xff" + whole[35:]):
+        with pytest.raises(WorkerError, match="cannot be unpacked"):
+            answers(packed, path="a").compile_model(tmp_path / "model", tmp_path)
+    usage = MagicMock(free=999)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(StorageError, match="needs 1,000 bytes, 999 are free"):
+        answers(whole, path="a").compile_model(tmp_path / "model", tmp_path)
+
+
+def test_a_link_lost_while_it_compiles_is_resumed(
+    board: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parts(*_: Any) -> dict[str, str]:
+        msg = "the connection was lost"
+        raise ConnectionLostError(msg, hint="Run again.")
+
+    monkeypatch.setattr(CompilerThere, "parts", parts)
+    monkeypatch.setenv("EDGEDEPLOY_HOST_BOARD", "far")
+    (row,) = deploy().rows
+    assert row.failure is not None
+    assert row.failure.lost
 
 
 def test_without_a_host_all_else_is_done(board: Path, shared_cache: Path) -> None:

@@ -415,7 +415,7 @@ def test_a_link_that_stays_away_fails_the_row_until_resumed(
     assert row.failure is not None
     assert (row.failure.message, row.failure.lost) == ("the link went away", True)
     run = open_run(row.run)
-    run.forget_lost()
+    run.forget_missing()
     assert run.pending() == [("counter", "int8")]
     Pipeline(run).execute()
     assert only(report_of(run)).status == "ok"
@@ -433,6 +433,32 @@ CLOCKED = """
 
 def device_times(inputs, count):
     return {"clock": "ticks", "latency_s": [0.0005] * count, "notes": ["copies left out"]}
+"""
+
+
+GAUGE = """# /// script
+# requires-python = ">=3.8"
+# dependencies = []
+# ///
+def probe():
+    return {{"tools": {{}}}}
+
+
+def open(options):
+    one = {{"name": "power", "quantity": "power", "unit": "W", "scope": "board"}}
+    return {{
+        "channels": [{{**one, "counter_range": None, "period_s": 0.01, "total": True}}],
+        "bus_id": {bus!r},
+        "notes": [],
+    }}
+
+
+def read():
+    return [7.0]
+
+
+def close():
+    return {{"notes": []}}
 """
 
 
@@ -462,6 +488,40 @@ def test_a_clock_beside_the_hosts_tells_who_is_waited_for(
     assert [m.reason for m in row.measurement.missed if m.what == "device clock"] == [
         "copies left out"
     ]
+
+
+def test_what_was_read_of_another_device_is_left_out(toolchain: Path, shared_cache: Path) -> None:
+    """Two programs may count the devices of a machine in another order."""
+    said = {"id": "0000:41:00.0"}
+    device(toolchain, {})
+    program = toolchain / "profilers" / "runtime" / "device.py"
+    text = program.read_text(encoding="utf-8").replace("def timed(", "def untimed(")
+    text += "\n\ndef bind(inputs):\n    import time\n    return lambda: time.sleep(0.005)\n"
+    text += "\n\nuntold = facts\n\n\ndef facts():\n"
+    text += f"    return {{**untold(), 'bus_id': {said['id']!r}}}\n"
+    program.write_text(text, encoding="utf-8")
+    board = TARGET.format(transport="local", source="measured").replace(
+        "precisions", 'instruments = ["gauge"]\nprecisions', 1
+    )
+    write(toolchain, "targets/counter.toml", board)
+    for other in ("0000:01:00.0", said["id"]):
+        write(toolchain, "profilers/instrument/gauge.py", GAUGE.format(bus=other))
+        row = only(deploy("counter"))
+        assert row.failure is None, row.failure
+        assert row.measurement is not None
+        read = [each.key for each in row.measurement.series if each.instrument == "gauge"]
+        told = [m.reason for m in row.measurement.missed if m.what == "gauge"]
+        power = row.figures["power_w"]
+        if other == said["id"]:
+            assert (read, told) == (["gauge/power"], [])
+            assert power.value == pytest.approx(7.0)
+        else:
+            assert read == []
+            assert told == [
+                "it reads the device at 0000:01:00.0, and the model ran on that at 0000:41:00.0"
+            ]
+            assert power.value is None
+            assert told[0] in (power.reason or "")
 
 
 def test_a_target_may_hold_latencies_closer(toolchain: Path, shared_cache: Path) -> None:

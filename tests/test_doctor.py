@@ -11,9 +11,10 @@ from sshd import FarHost, free_port
 
 from edgedeploy.devices import open_device
 from edgedeploy.devices.local import LocalDevice
-from edgedeploy.doctor import ProgramCheck, check, examine
+from edgedeploy.doctor import Diagnosis, ProgramCheck, TargetCheck, check, examine
 from edgedeploy.errors import ConnectionLostError, EdgeDeployError, InputError, MissingError
 from edgedeploy.records import Target
+from edgedeploy.show import diagnosis_table
 from edgedeploy.target import load_targets
 from edgedeploy.worker import Worker
 
@@ -332,3 +333,11 @@ def test_a_compiler_in_a_container(
     assert found.remedy
     # what runs beside a device is not in the toolchain's image
     assert check("runtime", write("profilers/runtime/vendor.py", GOOD)).found
+
+
+def test_what_hosts_say_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    target = TargetCheck(
+        name="x", board="x", ready=False, lacks=(), power="", problem="\x1b[2J no [/x] there"
+    )
+    diagnosis_table(Diagnosis(targets=(target,), programs=()))
+    assert "\ufffd[2J no [/x] there" in " ".join(capsys.readouterr().out.split())

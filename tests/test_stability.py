@@ -169,3 +169,15 @@ def test_all_at_once_come_in_the_order_of_the_closed_set() -> None:
         "host_load",
     ]
     assert verdicts(judge(values, latency=WINDOW))[:2] == ["spread", "drift"]
+
+
+def test_who_is_waited_for_is_told_by_the_work_and_by_what_starting_takes() -> None:
+    device = np.full(1000, 1e-3)
+    for enqueue in (None, np.full(1000, 0.79e-3)):
+        assert judge(STEADY, latency=WINDOW, device_s=STEADY, enqueue_s=enqueue) == ()
+        (found,) = judge(STEADY, latency=WINDOW, device_s=device, enqueue_s=enqueue)
+        assert "the device works 1 ms of the 2 ms" in found.message
+    # gaps between kernels are in the device's time: the two times are the same, and yet it waited
+    (found,) = judge(STEADY, latency=WINDOW, device_s=STEADY, enqueue_s=0.9 * STEADY)
+    assert found.verdict == "host_bound"
+    assert "the host takes 1.8 ms to start what takes the device 2 ms (limit 0.8" in found.message

@@ -173,6 +173,12 @@ def test_a_large_answer(worker: Worker) -> None:
     assert worker.call("probe")["tools"] == {"vendor": "1.2"}
 
 
+def test_a_line_without_end(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgedeploy.worker.LINE_MOST_BYTES", 1000)
+    with pytest.raises(WorkerError, match="answered more than 1,000 bytes to large"):
+        worker.call("large", size=9999)
+
+
 def test_a_large_request(worker: Worker) -> None:
     with pytest.raises(WorkerError, match="unexpected keyword argument"):
         worker.call("prints", text="x" * 5_000_000)

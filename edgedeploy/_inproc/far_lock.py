@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
 from typing import NamedTuple
 
@@ -89,15 +90,29 @@ def unlock(held: Lock) -> None:
 
 
 def opened(path: str) -> int:
-    """A descriptor of a lock file, made for all users; never through a link somebody left."""
-    more = os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | more, 0o666)
-    except FileExistsError:
+    """A descriptor of a lock file, made for all users; never through a link somebody left.
+
+    Raises `Refused` for what is there and is no file of that name alone.
+    """
+    more = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    while True:
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | more, 0o666)
+        except FileExistsError:
+            pass
+        else:
+            os.fchmod(number, 0o666)
+            return number
         writable = os.access(path, os.W_OK)
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | more)
-    os.fchmod(number, 0o666)
-    return number
+        try:
+            number = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | more)
+        except FileNotFoundError:  # whoever had it gave it back between
+            continue
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink < 2:
+            return number
+        os.close(number)
+        raise Refused("%s is no lock, but something that somebody left there" % path)
 
 
 def same_file(number: int, path: str) -> bool:
@@ -114,7 +129,7 @@ def in_use(holder: str) -> str:
     """Who holds a lock, from what it left in the file."""
     try:
         record = json.loads(holder)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if isinstance(record, dict):
         told = {key: plain(record.get(key, "?")) for key in ("user", "pid", "since", "from")}

@@ -82,8 +82,8 @@ def refused(host: str, python: str, variable: str, code: int, said: str) -> Edge
     """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = lines[-1] if lines else "it says nothing"
-    if OLD_PYTHON.search(said):
-        msg = f"{python} on {host} is older than Python {OLDEST}: {last}"
+    if old := [line for line in lines if OLD_PYTHON.search(line)]:
+        msg = f"{python} on {host} is older than Python {OLDEST}: {old[-1]}"
         return MissingError(msg, hint=OTHER_PYTHON, log=said)
     if code in (126, 127):
         msg = f"no Python can be started as {python} on {host}: {last}"

@@ -15,6 +15,8 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from edgedeploy._inproc.far import CONTROL, END
 from edgedeploy.devices.ssh_errors import OTHER_PYTHON, last_words, refused
 from edgedeploy.errors import (
@@ -202,7 +204,7 @@ class Link(Worker):
             line = Worker._line(self, deadline, HELLO_S)
             before, found, control = line.rpartition(CONTROL)
             if found:
-                self._meet(json.loads(control))
+                self._meet(self._own_words(control))
                 continue
             noise += before or line
             if len(noise) > NOISE_BYTES:
@@ -220,8 +222,26 @@ class Link(Worker):
                 " 3.8 or later"
             )
             raise MissingError(msg, hint=OTHER_PYTHON)
-        self.host = Host(**said["hello"])
+        try:
+            self.host = msgspec.convert(said.get("hello"), Host)
+        except msgspec.ValidationError:
+            raise self._unheard_of(said) from None
         self._leave_s = LEAVE_S
+
+    def _own_words(self, text: bytes) -> dict[str, Any]:
+        """What the far end says itself; it may be anyone's."""
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise self._unheard_of(text.decode(errors="replace"))
+        return said
+
+    def _unheard_of(self, said: object) -> WorkerError:
+        self._kill()
+        msg = f"{self.options.host} says {str(said)[:80]!r}, which is no word of its far end"
+        return WorkerError(msg, hint=f"What answers there? Try: ssh {self.options.host}")
 
     def is_open(self) -> bool:
         """Whether ssh still runs; what it has not noticed yet is not known here either."""
@@ -271,7 +291,7 @@ class Link(Worker):
             line = super()._line(deadline, limit_s)
             _, found, control = line.rpartition(CONTROL)
             if found:
-                self._hear(json.loads(control))
+                self._hear(self._own_words(control))
             elif line:
                 return line
 

@@ -144,7 +144,9 @@ def open(options: dict[str, Any]) -> dict[str, Any]:
     now; else power averaged over the last second, which its scope says. The board is more than the
     chip: memory and regulators are in it. Where MIG splits the GPU the counter is that of all
     instances: scope `shared`, and not total. `window_s` is the shortest window the readings can be
-    relied on over, where one is known. `notes` says what cannot be had. Raises `Missing` where the
+    relied on over, where one is known. `bus_id` says which GPU it is, for one that another is asked
+    of to be told from it (CUDA_VISIBLE_DEVICES counts for CUDA alone). `notes` says what cannot be
+    had. Raises `Missing` where the
     driver is not there or supports none of these, as on a Jetson.
     """
     unknown = sorted(set(options) - {"device"})
@@ -160,6 +162,7 @@ def open(options: dict[str, Any]) -> dict[str, Any]:
         scope = "shared" if shared else f"gpu-{index} board"
         gauges, notes = _find(pynvml, handle, scope, usable=_usable)
         watch = Slowdowns(pynvml, handle)
+        bus = _bus_id(pynvml, handle)
     except BaseException:
         pynvml.nvmlShutdown()
         raise
@@ -182,7 +185,7 @@ def open(options: dict[str, Any]) -> dict[str, Any]:
         }
         for gauge in gauges
     ]
-    answer: dict[str, Any] = {"channels": channels, "notes": notes}
+    answer: dict[str, Any] = {"channels": channels, "notes": notes, "bus_id": bus}
     return {**answer, "virtual": True} if "+" in _version(pynvml) else answer
 
 
@@ -276,6 +279,16 @@ def _is_split(pynvml: ModuleType, handle: object) -> bool:
     except pynvml.NVMLError:
         return False
     return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _bus_id(pynvml: ModuleType, handle: object) -> str | None:
+    """The GPU's place on the PCI bus, as CUDA writes it: a domain of four digits."""
+    try:
+        said = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+    except pynvml.NVMLError:
+        return None
+    domain, _, rest = said.partition(":")
+    return f"{domain[-4:]}:{rest}".lower()
 
 
 def _find(

@@ -21,7 +21,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().with_name("torch_gpu")))
 from gpu_calls import Bound
-from gpu_faults import BadInput, Missing, Unsupported, driver_version
+from gpu_faults import BadInput, Missing, OutOfDeviceMemory, Unsupported, driver_version
 from gpu_layers import kernel_times, operator_times
 from gpu_program import Program, compiled
 
@@ -151,15 +151,22 @@ def bind_async(inputs: dict[str, Array]) -> Callable[[], Callable[[], None]]:
 
 
 def device_times(inputs: dict[str, Array], count: int) -> Table:
-    """Seconds of `count` inferences by CUDA events on the card, transfers left out."""
+    """Seconds of `count` inferences by CUDA events on the card, transfers left out.
+
+    `enqueue_s` is how long the host took to start each: where that is as long as the inference, the
+    card waits for the host, and its gaps are in the time between the events.
+    """
     loaded = current()
     if not loaded.on_card:
         msg = f"{loaded.device} has no clock of its own"
         raise Unsupported(msg, "Times of a CPU are those from start to end.")
+    seconds, starting = loaded.bound(inputs, transfers=False).device_times(count)
     return {
         "clock": "cuda-events",
-        "latency_s": loaded.bound(inputs, transfers=False).device_times(count),
-        "scope": "one inference on the card, from the first kernel's start to the last one's end",
+        "latency_s": seconds,
+        "enqueue_s": starting,
+        "scope": "the inference without copies, between two events of one stream, another one"
+        " started ahead",
         "notes": [],
     }
 
@@ -188,6 +195,7 @@ def facts() -> Table:
         "multiprocessors": card.multi_processor_count,
         "memory_total_bytes_card": card.total_memory,
         "cudnn": torch.backends.cudnn.version(),
+        "bus_id": bus_id(card),
         "latency_scope": WHOLE if options["transfers"] else INSIDE,
     }
 
@@ -248,6 +256,15 @@ def require_device(name: str) -> torch.device:
     raise Missing(msg, f"{REMEDY} names it.")
 
 
+def bus_id(card: Any) -> str | None:
+    """A card's place on the PCI bus; None where this PyTorch does not tell."""
+    parts = [getattr(card, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
+    if None in parts:
+        return None
+    domain, bus, place = parts
+    return f"{domain:04x}:{bus:02x}:{place:02x}.0"
+
+
 def used_bytes(device: torch.device) -> int | None:
     """Bytes in use on a card by all processes; None for a CPU."""
     if device.type != "cuda":
@@ -257,10 +274,17 @@ def used_bytes(device: torch.device) -> int | None:
 
 
 def explained(error: Exception, program: Program, options: Table) -> Exception:
-    """What an error of the first inference means: a type, a fusion or memory it does not have."""
+    """What an error of the first inference means: a type, a fusion or memory it does not have.
+
+    Faults of the card itself are left as they are.
+    """
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
     how = options["mode"] if options["mode"] == "eager" else f"compile ({options['compile_mode']})"
     msg = f"PyTorch {torch.__version__}, {how}, {program.record['precision']}: {first}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return OutOfDeviceMemory(msg, "`nvidia-smi` shows what else uses the card: end that.")
+    if first.startswith("CUDA error"):
+        return error
     return Unsupported(msg, "Take another precision or mode for this model.")
 
 

@@ -130,6 +130,21 @@ def test_the_files_of_one_call(device: SshDevice, far_host: FarHost, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "same.npz", "there"]
 
 
+def test_more_comes_than_was_announced(
+    device: SshDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_end() -> Iterator[bytes]:
+        while True:
+            yield b"x" * 1000
+
+    given, keeper = tmp_path / "given", device._entered()
+    given.write_bytes(b"y" * 1500)
+    monkeypatch.setattr(keeper, "_chunks", without_end)
+    with pytest.raises(StorageError, match="came damaged: 2000 of 1500 bytes"):
+        keeper.download(str(given), tmp_path / "wanted")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "far"] == ["given"]
+
+
 def test_a_transfer_goes_on_where_it_broke_off(far_host: FarHost, tmp_path: Path) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(random.Random(2).randbytes(4_000_000))

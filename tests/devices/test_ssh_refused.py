@@ -141,7 +141,7 @@ def test_a_host_that_is_not_there(far_host: FarHost, monkeypatch: pytest.MonkeyP
         (255, "f: line 1: Bad configuration option: x", "missing", "refuses its configuration"),
         (127, "exec: pythn: not found", "missing", "no Python can be started as python3 on x: e"),
         (126, "exec: /etc/hosts: Permission denied", "missing", "no Python can be started as"),
-        (2, "Unknown option: -I\nusage: ...", "missing", "is older than Python 3.8: usage"),
+        (2, "Unknown option: -I\nusage: ...", "missing", "is older than Python 3.8: Unknown"),
         (1, "no login\n", "missing", "ended with exit code 1 before it was asked anything: no l"),
     ],
 )
@@ -177,6 +177,15 @@ def test_a_python_that_is_too_old(far_host: FarHost, version: str) -> None:
     assert type(error) is MissingError
     assert f"{found[0]} on far is " in error.message
     assert ("older than Python 3.8" if version < "3" else f"Python {version}.") in error.message
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"hello": {"pid": "x"}}', "{}", "[" * 9999])
+def test_what_answers_is_no_far_end(far_host: FarHost, tmp_path: Path, said: str) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nprintf '\\030%s\\n' '{said}'\nexec cat > /dev/null\n")
+    script.chmod(stat.S_IRWXU)
+    error = refusal(far_host, python=str(script))
+    assert "which is no word of its far end" in error.message
 
 
 def test_a_login_script_that_talks(far_host: FarHost, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+import types
 from types import SimpleNamespace
 
 __version__ = "13.615.71+standin"
@@ -170,6 +171,12 @@ def nvmlDeviceGetName(handle):
 
 def nvmlDeviceGetCudaComputeCapability(handle):
     return _board(handle, "nvmlDeviceGetCudaComputeCapability").compute_capability
+
+
+def nvmlDeviceGetPciInfo(handle):
+    """Of the real structure what is asked here; boards lie one behind the other."""
+    place = boards.index(_board(handle, "nvmlDeviceGetPciInfo")) + 1
+    return types.SimpleNamespace(busId=f"00000000:{place:02X}:00.0")
 
 
 def nvmlDeviceGetMigMode(handle):

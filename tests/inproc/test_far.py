@@ -18,7 +18,7 @@ import pytest
 from misbehaving import gone
 
 from edgedeploy._inproc.far import CONTROL, END
-from edgedeploy._inproc.far_lock import in_use
+from edgedeploy._inproc.far_lock import Refused, in_use, opened
 from edgedeploy.devices.ssh import SshDevice
 from edgedeploy.devices.ssh_link import REMOTE, opening
 from edgedeploy.errors import WorkerError
@@ -256,8 +256,43 @@ def test_what_somebody_left_in_a_lock_is_only_told() -> None:
         "it is in use by [31mred (pid 7) since ?, from None"
     )
     assert in_use(str(os.getpid())).startswith(f"it is in use by pid {os.getpid()} of ")
-    for text in ("", "x", "[]", "{", '"x"'):
+    for text in ("", "x", "[]", "{", '"x"', "[" * 4096):
         assert in_use(text) == "it is in use"
+
+
+def test_what_is_no_lock_is_left_alone(tmp_path: Path) -> None:
+    own, path = tmp_path / "own", tmp_path / "edgedeploy.lock"
+    own.write_text("mine")
+    os.link(own, path)
+    with pytest.raises(Refused, match="is no lock"):
+        opened(str(path))
+    path.unlink()
+    path.symlink_to(own)
+    with pytest.raises(OSError, match="symbolic links"):
+        opened(str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Refused, match="is no lock"):
+        opened(str(path))
+    assert own.read_text() == "mine"
+
+
+def test_a_lock_given_back_while_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edgedeploy.lock"
+    path.touch()
+    real = os.access
+
+    def access(*arguments: Any) -> bool:
+        found = real(*arguments)
+        path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "access", access)
+    number = opened(str(path))
+    assert os.fstat(number).st_ino == path.stat().st_ino
+    os.close(number)
 
 
 def test_paths_that_lead_out_are_refused(tmp_path: Path) -> None:

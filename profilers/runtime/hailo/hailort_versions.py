@@ -27,7 +27,7 @@ COMPILER_MAJOR = 3
 
 
 def library() -> ModuleType:
-    """The package hailo_platform; raises `Missing`, or `BadInput` where its halves differ."""
+    """The package hailo_platform; raises `Missing`, also where its halves differ."""
     # else it leaves a hailort.log in whatever folder this is, and one in the user's home
     os.environ.setdefault("HAILORT_LOGGER_PATH", "NONE")
     try:
@@ -36,7 +36,7 @@ def library() -> ModuleType:
         if "does not match" in str(error):
             msg = f"HailoRT's Python package is of two versions: {error}"
             hint = "Uninstall it and install one wheel, of the version of the library and driver."
-            raise BadInput(msg, hint) from error
+            raise Missing(msg, hint) from error
         msg = f"HailoRT's Python package hailo_platform cannot be imported: {error}"
         raise Missing(msg, WHERE) from error
 
@@ -82,7 +82,7 @@ def listed(found: dict[str, str | None]) -> str:
 
 
 def check_installed(found: dict[str, str | None]) -> None:
-    """Raise `BadInput` where what is installed here is not of one release.
+    """Raise `Missing` where what is installed here is not of one release.
 
     Driver and command line must be the library's version to the last number, the firmware to the
     second: that is what the library itself asks for. A version that is not known is let pass.
@@ -95,7 +95,7 @@ def check_installed(found: dict[str, str | None]) -> None:
                 f"the {name} is version {plain(version)}, the HailoRT library {wanted}: they must"
                 f" be the same (found: {listed(found)})"
             )
-            raise BadInput(msg, remedy(name, wanted))
+            raise Missing(msg, remedy(name, wanted))
 
 
 def remedy(name: str, wanted: str) -> str:

@@ -210,6 +210,7 @@ def facts(session: Session, options: Table) -> Table:
     others = elsewhere(session)
     found: Table = {
         "device": device_name(options["device"]) or f"CUDA device {options['device']}",
+        "bus_id": bus_id(options["device"]),
         "driver": driver_version(),
         "cuda": getattr(onnxruntime, "cuda_version", None) or None,
         "provider_options": session.get_provider_options().get(PROVIDER, {}),
@@ -236,17 +237,27 @@ def driver_version() -> str | None:
 
 def device_name(device: int) -> str | None:
     """The card's name by the CUDA driver; None without one."""
+    return driver_text("cuDeviceGetName", device)
+
+
+def bus_id(device: int) -> str | None:
+    """The card's place on the PCI bus by the CUDA driver; None without one."""
+    return driver_text("cuDeviceGetPCIBusId", device)
+
+
+def driver_text(function: str, device: int) -> str | None:
+    """What a function of the CUDA driver writes of a card; None without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
-    handle, name = ctypes.c_int(), ctypes.create_string_buffer(128)
+    handle, text = ctypes.c_int(), ctypes.create_string_buffer(128)
     told = (
         driver.cuInit(0) == 0
         and driver.cuDeviceGet(ctypes.byref(handle), device) == 0
-        and driver.cuDeviceGetName(name, len(name), handle) == 0
+        and getattr(driver, function)(text, len(text), handle) == 0
     )
-    return name.value.decode() if told else None
+    return text.value.decode() if told else None
 
 
 def used_bytes(device: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -108,16 +109,24 @@ class Bound:
         """The outputs of the last inference, in the host's memory, for itself."""
         return [value.detach().to("cpu", copy=True) for value in self.outputs]
 
-    def device_times(self, count: int) -> list[float]:
-        """Seconds on the card of `count` inferences, each between two events of its stream."""
-        found = []
+    def device_times(self, count: int) -> tuple[list[float], list[float]]:
+        """Seconds of `count` inferences between two events, and of starting each, by the host.
+
+        Another inference is started ahead of each, so that the card is busy while the host starts
+        this one: else the host's time would lie between the events.
+        """
+        found, starting = [], []
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self.within():
             for turn in range(EVENT_WARM_UP + count):
-                begin.record(self.stream)
                 self.infer()
+                begin.record(self.stream)
+                before = time.perf_counter_ns()
+                self.infer()
+                started = time.perf_counter_ns() - before
                 end.record(self.stream)
                 end.synchronize()
                 if turn >= EVENT_WARM_UP:
                     found.append(begin.elapsed_time(end) / 1e3)
-        return found
+                    starting.append(started / 1e9)
+        return found, starting

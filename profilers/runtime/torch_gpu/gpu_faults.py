@@ -35,6 +35,14 @@ class BadInput(Exception):
         self.hint = hint
 
 
+class OutOfDeviceMemory(MemoryError):
+    """The card has no memory left for it; `hint` is the remedy."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def driver_version() -> str | None:
     """The version of NVIDIA's kernel driver; None without one."""
     for name, pattern in DRIVER_FILES.items():

@@ -101,6 +101,7 @@ def test_energy_counter_temperature_and_clock(
             ),
         ],
         "notes": [PART_TIME],
+        "bus_id": "0000:01:00.0",
         "virtual": True,
     }
     # mJ, whole degrees and MHz; opening watched eleven steps of 50 W x 20 ms.

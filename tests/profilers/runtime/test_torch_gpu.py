@@ -321,8 +321,15 @@ def test_transfers_graphs_and_events_come_in_order(
     wait()
     assert stream.told == ["synchronize"]
     assert bound.back[0].tolist() == [14.0] * 3
-    monkeypatch.setattr(torch.cuda, "Event", stream.event)
-    assert bound.device_times(4) == [0.0025] * 4
+    runs: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "Event", stream.event)
+        patched.setattr(bound, "infer", lambda: runs.append(len(stream.told)))
+        seconds, starting = bound.device_times(4)
+    assert seconds == [0.0025] * 4
+    assert len(starting) == 4
+    assert all(0 < each < 0.1 for each in starting)
+    assert len(runs) == 2 * (4 + calls.EVENT_WARM_UP)  # one ahead of each
     replayed: list[int] = []
     bound.replay = lambda: replayed.append(1)
     bound()
