@@ -193,6 +193,8 @@ def _over_there(targets: list[Target]) -> tuple[dict[str, Checks], dict[str, str
 def _asked_there(target: Target) -> Checks:
     wanted: list[tuple[Kind, str, str]] = [("runtime", "profilers/runtime", target.profiler)]
     wanted += [("instrument", "profilers/instrument", each) for each in target.instruments]
+    if target.compile_on == "device":
+        wanted.append(("compiler", "compilers", target.compiler))
     checks: Checks = {}
     with open_device(_unlocked(target)) as device:
         for kind, folder, name in wanted:
@@ -237,7 +239,11 @@ def _target(target: Target, problem: str, here: Checks, there: Checks | None) ->
     """`there` are the checks of what runs beside a device on another host."""
     elsewhere = target.transport == "ssh"
     beside = there or {} if elsewhere else here
-    needed: list[tuple[Kind, str, Checks]] = [("compiler", target.compiler, here)]
+    needed: list[tuple[Kind, str, Checks]] = []
+    if target.compile_on != "device":
+        needed.append(("compiler", target.compiler, here))
+    elif not (elsewhere and problem):
+        needed.append(("compiler", target.compiler, beside))
     if not (elsewhere and problem):
         needed.append(("runtime", target.profiler, beside))
     if target.quantizer and target.quantizer != target.compiler:

@@ -29,6 +29,10 @@ def probe():
     print("noise")
     return {"tools": {"vendor": "2.1"}}
 """
+NOT_HERE = """
+    if "ON_THIS_HOST" in os.environ:
+        raise RuntimeError("no vendor's library")
+"""
 
 
 def checked(write: Write, text: str, name: str = "vendor.py") -> ProgramCheck:
@@ -288,11 +292,19 @@ def test_over_a_real_link(
     write("targets/one.toml", form.format("good"))
     write("targets/two.toml", form.format("absent"))
     write("targets/old.toml", form.format("good"))
+    # a compiler that is on the device's host alone
+    write("compilers/beside.py", "import os\n" + GOOD.replace('    print("noise")', NOT_HERE))
+    built = form.format("good").replace('compiler="good"', 'compiler="beside"')
+    write("targets/built.toml", built + 'compile_on = "device"\n')
+    monkeypatch.setenv("ON_THIS_HOST", "1")
     monkeypatch.setattr("edgedeploy.share._HERE", tmp_path / "edgedeploy")
     there = f'python = "{sys.executable}"\nfolder = "{far_host.folder}"\n'
     entries = [
         f'[[device]]\nname = "{target}-far"\nhost = "far"\ntarget = "{target}"\n{more}'
-        for target, more in (("one", there), ("two", there), ("old", 'python = "no-python"\n'))
+        for target, more in (
+            *(("one", there), ("two", there), ("built", there)),
+            ("old", 'python = "no-python"\n'),
+        )
     ]
     monkeypatch.setenv("EDGEDEPLOY_DEVICES", str(write("devices.toml", "\n".join(entries))))
     # a run that measures there keeps nobody from asking
@@ -305,10 +317,12 @@ def test_over_a_real_link(
         "far",
     )
     assert targets["two"].lacks == ("runtime absent on far: No module named 'a_vendor_runtime'",)
+    assert (targets["built"].ready, targets["built"].lacks) == (True, ())
     (old,) = targets["old"].lacks
     assert old.startswith("device: no Python can be started as no-python on far: ")
     assert old.endswith("Name one in devices.toml: python = ..., or install it over there.")
     remote = {p.name: p for p in found.programs if p.host}
+    assert (remote["beside"].kind, remote["beside"].found) == ("compiler", True)
     assert remote["good"].versions == {"vendor": "2.1"}
     assert remote["good"].interpreter == sys.executable
     assert "far" in remote["absent"].remedy

@@ -256,7 +256,7 @@ def require_device(name: str) -> torch.device:
     raise Missing(msg, f"{REMEDY} names it.")
 
 
-def bus_id(card: Any) -> str | None:
+def bus_id(card: object) -> str | None:
     """A card's place on the PCI bus; None where this PyTorch does not tell."""
     parts = [getattr(card, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
     if None in parts:

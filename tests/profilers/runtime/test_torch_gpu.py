@@ -339,3 +339,22 @@ def test_transfers_graphs_and_events_come_in_order(
     bound.replay, bound.steps = None, True
     bound()
     assert marks == [1]
+
+
+def test_a_card_without_memory_left_or_at_fault_is_not_an_unsupported_model(
+    runtime: ModuleType, artifact: Callable[..., str]
+) -> None:
+    runtime.load(artifact(), CPU)
+    program, options = runtime.current().program, runtime.current().options
+    full = runtime.explained(torch.OutOfMemoryError("CUDA out of memory. Tried"), program, options)
+    assert isinstance(full, MemoryError)  # one stream more is not tried then; those before stand
+    fault = RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
+    assert runtime.explained(fault, program, options) is fault
+    other = runtime.explained(RuntimeError("no kernel for bfloat16"), program, options)
+    assert isinstance(other, runtime.Unsupported)
+
+
+def test_a_cards_place_is_written_as_other_programs_write_it(runtime: ModuleType) -> None:
+    card = SimpleNamespace(pci_domain_id=0, pci_bus_id=65, pci_device_id=0)
+    assert runtime.bus_id(card) == "0000:41:00.0"
+    assert runtime.bus_id(SimpleNamespace()) is None
