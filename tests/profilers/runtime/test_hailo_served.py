@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from edgedeploy.errors import InputError, MissingError
+from edgedeploy.errors import MissingError
 from edgedeploy.interpreter import read_header
 from edgedeploy.worker import SERVE, Worker
 
@@ -117,7 +117,7 @@ def test_faults_keep_their_kind_and_remedy_across_the_boundary(
         served.call("load", artifact=folder, options={})
     assert "fuser" in busy.value.hint
     chips(board, firmware_version="4.20.0")
-    with pytest.raises(InputError, match=r"the firmware is version 4\.20\.0"):
+    with pytest.raises(MissingError, match=r"the firmware is version 4\.20\.0"):
         served.call("load", artifact=folder, options={})
 
 
