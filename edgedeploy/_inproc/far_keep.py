@@ -176,7 +176,7 @@ class Keeper:
                 return True
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            return False  # it was never sent
         return False
 
     def sha256(self, path: str) -> str:

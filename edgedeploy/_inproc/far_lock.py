@@ -99,8 +99,8 @@ def opened(path: str) -> int:
         try:
             number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | more, 0o666)
         except FileExistsError:
-            pass
-        else:
+            number = -1  # somebody's, opened below
+        if number >= 0:
             os.fchmod(number, 0o666)
             return number
         writable = os.access(path, os.W_OK)

@@ -19,7 +19,7 @@ SUPERSCRIPTS: dict[Source, str] = {
 }
 MEANINGS: dict[Source, str] = {
     "measured": "measured on the device, file sizes on this host",
-    "emulated": "emulated by a simulator of the device",
+    "emulated": "emulated by a simulator, a stand-in or another toolchain in the device's place",
     "estimated": "estimated by a formula",
     "published": "published by its source",
 }

@@ -41,7 +41,8 @@ def test_marks_notes_failures_and_verdicts_follow() -> None:
     assert "host fp32 ok 97.78 %ᵐ 415 µsᵐ 481 µsᵐ" in text
     assert "host int8 ok !" in text
     measured = "ᵐ measured on the device, file sizes on this host"
-    assert f"{measured}; ᵉ emulated by a simulator of the device." in text
+    emulated = "ᵉ emulated by a simulator, a stand-in or another toolchain in the device's place"
+    assert f"{measured}; {emulated}." in text
     assert "Speedup is p50 against host fp32." in text
     assert "² p99 needs 1000 samples, 320 were taken" in text
     assert "coral-micro fp32 unsupported at compile: the accelerator runs int8 only" in text

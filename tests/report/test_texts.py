@@ -119,7 +119,8 @@ def test_markdown_has_every_row_and_below_it_the_reasons() -> None:
     assert rows[8][2] == "failed (compile)"
     assert "2. p99 needs 1000 samples, 320 were taken" in text
     measured = "ᵐ measured on the device, file sizes on this host"
-    assert f"{measured}; ᵉ emulated by a simulator of the device." in text
+    emulated = "ᵉ emulated by a simulator, a stand-in or another toolchain in the device's place"
+    assert f"{measured}; {emulated}." in text
     assert "**hailo8 int8**, failed at compile: the allocator found no mapping" in text
     assert "Remedy: --precision int8" in text
     assert "host's load average was 1.84" in text
