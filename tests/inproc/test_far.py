@@ -240,10 +240,11 @@ def test_a_lock_is_every_users(tmp_path_factory: pytest.TempPathFactory) -> None
                 FarEnd(first[0], "keep", command=first[1]) as holder,
                 FarEnd(second[0], "keep", command=second[1]) as late,
             ):
-                for far in (holder, late):
-                    far.line()
-                    far.ask("lock", **asked)
-                assert holder.line() == {"answer": {}}
+                holder.line()
+                holder.ask("lock", **asked)
+                assert holder.line() == {"answer": {}}  # before the other asks
+                late.line()
+                late.ask("lock", **asked)
                 error = late.line()["error"]
                 assert error["kind"] == "missing"
                 who = f"in use by {holder.hello['user']} (pid {holder.process.pid}) since 2"
